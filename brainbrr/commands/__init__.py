@@ -1,0 +1,1 @@
+"""One file per command of ``brainbrr``; imported only when the command is asked for."""
