@@ -1,0 +1,1 @@
+"""Checks: pure functions of recorded traces. They import neither torch nor pytest nor brainbrr."""

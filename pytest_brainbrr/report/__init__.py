@@ -1,0 +1,1 @@
+"""Renderers of one summary: terminal lines and plain data."""
