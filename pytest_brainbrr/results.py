@@ -56,7 +56,7 @@ class Outcome:
         return self.status == "passed"
 
 
-class SmokeFailure(AssertionError):
+class SmokeFailedError(AssertionError):
     """At least one check failed; the message lists the findings."""
 
 
@@ -89,7 +89,7 @@ class Report:
         """Raise unless every check passed, warned, was vacuous, or failed as declared.
 
         Raises:
-            SmokeFailure: with every finding that counts.
+            SmokeFailedError: with every finding that counts.
         """
         failed = [outcome for outcome in self.outcomes if outcome.counts_as_failure]
         if not failed:
@@ -99,7 +99,7 @@ class Report:
             lines += [str(finding) for finding in outcome.findings if finding.severity == "error"]
             if outcome.expected_failure is not None:
                 lines.append(f"{outcome.check}: declared to fail ({outcome.expected_failure}) but passed")
-        raise SmokeFailure(f"{self.target}: {len(failed)} checks failed\n" + "\n".join(lines))
+        raise SmokeFailedError(f"{self.target}: {len(failed)} checks failed\n" + "\n".join(lines))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
