@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Variant = Literal["normal", "no_positives", "non_finite"]
 
@@ -60,6 +60,8 @@ class Target:
     """Whether the model must not look ahead in the last dimension of its input."""
     memory_budget_mb: float | None = None
     """Largest peak of allocated device memory."""
+    facts: Callable[[Path], Mapping[str, Any]] | None = None
+    """Given the workdir of the straight run, return what the summary shows of it (recordings, windows, ...)."""
     timeout_s: float = 600.0
     """How long one run may take before it is stopped."""
 

@@ -1,0 +1,126 @@
+"""brainbrr's encoders as targets: each is trained by the real entry point, ``brainbrr train``."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_brainbrr.targets import Run, Target
+
+ENTRY_POINTS = "brainbrr.encoders"
+DEFAULT_LIMIT_FILES = "3"
+WINDOW = (None, 19, 15_360)
+"""The production window at the model's input: batch, channels, 60 s at 256 Hz."""
+
+
+@dataclass(frozen=True)
+class EncoderTrainer:
+    """Call ``brainbrr train`` as a user would, in smoke mode unless the data variant asks for the strict door."""
+
+    config: str
+    overrides: tuple[str, ...] = ()
+
+    def __call__(self, run: Run) -> None:
+        """Train for ``run.max_steps`` steps below ``run.workdir``; ends in ``SystemExit`` like the command."""
+        from brainbrr.cli import main
+
+        if run.data == "no_positives":
+            os.environ.pop("BGB_SMOKE_TEST", None)
+        else:
+            os.environ["BGB_SMOKE_TEST"] = "1"
+        os.environ.setdefault("BGB_LIMIT_FILES", DEFAULT_LIMIT_FILES)
+        arguments = ["train", self.config, "--output-dir", str(run.workdir / "run"), "--seed", str(run.seed)]
+        arguments += ["--max-steps", str(run.max_steps)]
+        if run.resume_from is not None:
+            arguments += ["--resume", str(run.resume_from)]
+        for override in self.overrides:
+            arguments += ["--set", override]
+        main(arguments)
+
+
+def encoder_names() -> list[str]:
+    """Return the registered encoders, brainbrr's own and those of other packages, without importing them."""
+    return sorted({point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
+
+
+def encoder_targets(*, device: str = "auto") -> list[Target]:
+    """Return one target per registered encoder, at smoke width."""
+    targets = []
+    for name in encoder_names():
+        path = smoke_config(name)
+        overrides: tuple[str, ...] = ()
+        if path is None:
+            # An encoder of another package: everything around it is what ours use, its own keys take their defaults.
+            path = smoke_config("tcn")
+            overrides = (f"model.encoder={json.dumps({'name': name})}", f"run.name=smoke_{name}")
+        assert path is not None, "the smoke configurations are part of this package"
+        targets.append(_target(name, path, (*overrides, *_device(device))))
+    return targets
+
+
+def config_target(path: Path, *, device: str = "auto") -> Target:
+    """Return the target that runs a configuration as it is."""
+    return _target(path.stem, path, _device(device))
+
+
+def script_target(command: str) -> Target:
+    """Return the target of ``--smoke-script``, named after the script."""
+    target = Target("script", script=command)
+    arguments = target.script_arguments
+    return Target(Path(arguments[0]).stem if arguments else "script", script=command)
+
+
+def smoke_config(encoder: str) -> Path | None:
+    """Return the encoder's configuration at smoke width: installed beside this file, or in the checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "configs", here.parent / "configs" / "local"):
+        path = folder / f"smoke_{encoder}.yaml"
+        if path.is_file():
+            return path
+    return None
+
+
+def why_no_cuda() -> str | None:
+    """Return why CUDA cannot be used, in one sentence, or None. Asks torch in a process of its own."""
+    program = (
+        "import torch\n"
+        "built, seen = torch.version.cuda, torch.cuda.is_available()\n"
+        "print('' if seen else 'torch ' + torch.__version__ + "
+        "(' was built without CUDA' if built is None else ' (CUDA ' + built + ') sees no CUDA device'))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return f"torch cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+    return done.stdout.strip() or None
+
+
+def run_record(workdir: Path) -> Mapping[str, Any]:
+    """Return what the trainer wrote about its run, for the summary; empty where it wrote nothing."""
+    path = workdir / "run" / "run.json"
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text())
+    assert isinstance(record, dict)
+    return record
+
+
+def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
+    return Target(
+        name,
+        train=EncoderTrainer(str(config), overrides),
+        resumable=True,
+        seeded=True,
+        variants=("normal", "no_positives"),
+        input_shape=WINDOW,
+        output_shape=(None, WINDOW[2]),
+        facts=run_record,
+    )
+
+
+def _device(device: str) -> tuple[str, ...]:
+    return () if device == "auto" else (f"run.device={device}",)

@@ -1,0 +1,125 @@
+"""Command-line and ini options of the plugin."""
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+DEFAULT_STEPS = 6
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register the options; ``--smoke`` only where no other plugin owns it."""
+    group = parser.getgroup("brainbrr", "smoke tests of PyTorch trainers (brainbrr)")
+    names = ["--brainbrr-smoke"] if _installed("pytest-smoke") else ["--brainbrr-smoke", "--smoke"]
+    group.addoption(
+        *names,
+        dest="brainbrr_smoke",
+        action="store_true",
+        help="run each trainer for a few steps, watch it, and judge it; nothing else is run",
+    )
+    group.addoption("--smoke-checks", action="store_true", help="list the checks and exit")
+    group.addoption(
+        "--smoke-script",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help='smoke-test a training script as it is, for instance "train.py --epochs 1" (repeatable)',
+    )
+    group.addoption(
+        "--smoke-config",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="smoke-test brainbrr with this configuration as it is (repeatable)",
+    )
+    group.addoption(
+        "--smoke-steps",
+        type=_positive,
+        default=DEFAULT_STEPS,
+        metavar="N",
+        help="optimizer steps of a run (default: %(default)s)",
+    )
+    group.addoption(
+        "--smoke-device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="device of the encoders' runs; cuda fails where there is no CUDA (default: auto)",
+    )
+    group.addoption(
+        "--smoke-workdir",
+        metavar="DIR",
+        default=None,
+        help="keep what the runs write in DIR (default: a temporary folder, kept only after a failure)",
+    )
+    group.addoption("--smoke-json", metavar="FILE", default=None, help="write all findings and outcomes as JSON")
+    parser.addini(
+        "smoke_expected_failures",
+        type="linelist",
+        default=[],
+        help="failures known and accepted, a line each: TARGET::CHECK: reason",
+    )
+
+
+@dataclass(frozen=True)
+class SmokeOptions:
+    """The options in force, checked."""
+
+    scripts: tuple[str, ...]
+    configs: tuple[Path, ...]
+    steps: int
+    device: str
+    workdir: Path | None
+    json: Path | None
+    expected_failures: dict[str, dict[str, str]]
+    """Target -> check -> reason, from the ini file."""
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "SmokeOptions":
+        """Read the options of this session.
+
+        Raises:
+            pytest.UsageError: a line of ``smoke_expected_failures`` is no ``TARGET::CHECK: reason``.
+        """
+        expected: dict[str, dict[str, str]] = {}
+        for line in config.getini("smoke_expected_failures"):
+            # Check ids hold no colon, so the last part up to ": " is the check.
+            name, colon, reason = line.partition(": ")
+            target, colons, check = name.strip().rpartition("::")
+            if not (colon and colons and target and check and reason.strip()):
+                message = f"smoke_expected_failures: got {line!r}, expected 'TARGET::CHECK: reason'"
+                raise pytest.UsageError(message)
+            expected.setdefault(target, {})[check] = reason.strip()
+        start = config.invocation_params.dir
+        option = config.option
+        return cls(
+            scripts=tuple(option.smoke_script),
+            configs=tuple(start / path for path in option.smoke_config),
+            steps=option.smoke_steps,
+            device=option.smoke_device,
+            workdir=start / option.smoke_workdir if option.smoke_workdir else None,
+            json=start / option.smoke_json if option.smoke_json else None,
+            expected_failures=expected,
+        )
+
+
+def smoke_is_on(config: pytest.Config) -> bool:
+    """Say whether this session runs smoke tests."""
+    return bool(config.option.brainbrr_smoke)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        message = f"got {text}, expected a positive integer"
+        raise ValueError(message)
+    return value

@@ -1,0 +1,210 @@
+"""The smoke session: registered only with ``--smoke``; collects targets, runs each once, keeps what was seen."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_brainbrr import encoders
+from pytest_brainbrr.checks.catalogue import CHECKS
+from pytest_brainbrr.items import OUTCOME, ROOT, SmokeItem, SmokeTarget
+from pytest_brainbrr.options import SmokeOptions
+from pytest_brainbrr.report.terminal import summary_lines
+from pytest_brainbrr.results import Report
+from pytest_brainbrr.targets import Target
+
+if TYPE_CHECKING:
+    from xdist.scheduler.protocol import Scheduling
+
+
+class SmokeSession:
+    """Collects the smoke items, runs every target once, and reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.options = SmokeOptions.of(config)
+        self.wanted = _take_smoke_ids(config)
+        self.reports: dict[str, Report] = {}
+        self.selected: dict[str, list[str]] = {}
+        self.broken: dict[str, Exception] = {}
+        self.from_workers: dict[str, dict[str, Any]] = {}
+        self._workdir: Path | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Refuse to start where CUDA was asked for and is missing."""
+        if self.options.device == "cuda" and not hasattr(session.config, "workerinput"):
+            problem = encoders.why_no_cuda()
+            if problem is not None:
+                message = f"--smoke-device cuda: {problem}"
+                raise pytest.UsageError(message)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Put the smoke items in the place of everything else, before ``-k`` and ``--lf`` select among them."""
+        others = items[:]
+        items[:] = self._collect(session)
+        if others:
+            config.hook.pytest_deselected(items=others)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which checks were selected, so that only the runs they need are made."""
+        for item in session.items:
+            if isinstance(item, SmokeItem):
+                self.selected.setdefault(item.target.name, []).append(item.name)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> "Scheduling | None":
+        """Keep one target's items on one worker: they share its run."""
+        if config.getvalue("dist") == "each":
+            return None
+        from xdist.scheduler import LoadScopeScheduling
+
+        return LoadScopeScheduling(config, log)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Send the outcome along with the test report: under xdist the controller sees reports only."""
+        report: Any = yield
+        if isinstance(item, SmokeItem) and call.when == "call" and item.target.name in self.reports:
+            whole = self.reports[item.target.name]
+            status = item.outcome.status if item.outcome is not None else "failed"
+            setattr(report, OUTCOME, json.dumps({"status": status, "report": whole.as_dict()}, default=str))
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """Name vacuous and warned checks as such."""
+        if report.when != "call" or not hasattr(report, OUTCOME) or hasattr(report, "wasxfail"):
+            return None
+        status = json.loads(getattr(report, OUTCOME))["status"]
+        if status == "vacuous":
+            return "vacuous", "v", "VACUOUS"
+        return ("warned", "w", "WARNED") if status == "warned" else None
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep each target's report, wherever it was made."""
+        if hasattr(report, OUTCOME):
+            whole = json.loads(getattr(report, OUTCOME))["report"]
+            self.from_workers[whole["target"]] = whole
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the JSON report, and do not end green when no check saw anything."""
+        if hasattr(session.config, "workerinput"):
+            self._tidy(keep=session.testsfailed > 0)
+            return
+        reports = self._all_reports()
+        if self.options.json is not None:
+            _write_json(self.options.json, reports)
+        judged = [outcome for report in reports for outcome in report.outcomes]
+        if exitstatus == 0 and judged and all(outcome.status == "vacuous" for outcome in judged):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._tidy(keep=session.testsfailed > 0)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Write the one-screen summary."""
+        reports = self._all_reports()
+        if not reports and not self.broken:
+            return
+        terminalreporter.section("smoke")
+        for text, markup in summary_lines(reports, verbose=terminalreporter.config.get_verbosity() > 0):
+            terminalreporter.write_line(text, **markup)
+        if self._workdir is not None and self._workdir.exists():
+            terminalreporter.write_line(f"what the runs wrote: {self._workdir}")
+
+    def judge(self, target: Target) -> Report:
+        """Run a target once and return its report; an error of the run is raised again for every check."""
+        from pytest_brainbrr.runner import run
+
+        if target.name in self.broken:
+            raise self.broken[target.name]
+        if target.name not in self.reports:
+            try:
+                self.reports[target.name] = run(
+                    target,
+                    workdir=self._folder() / target.name,
+                    steps=self.options.steps,
+                    checks=self.selected.get(target.name),
+                )
+            except Exception as error:
+                self.broken[target.name] = error
+                raise
+        return self.reports[target.name]
+
+    def _collect(self, session: pytest.Session) -> list[pytest.Item]:
+        checks = tuple(check.id for check in CHECKS)
+        items: list[pytest.Item] = []
+        names: set[str] = set()
+        for target in self._targets(session.config):
+            if target.name in names:
+                message = f"two smoke targets are named {target.name!r}: give each its own name"
+                raise pytest.UsageError(message)
+            names.add(target.name)
+            known = {**self.options.expected_failures.get(target.name, {}), **target.expected_failures}
+            unknown = sorted(set(known) - set(checks))
+            if unknown:
+                message = f"target {target.name!r} expects failures of unknown checks: {', '.join(unknown)}"
+                raise pytest.UsageError(message)
+            collector = SmokeTarget.build(session, replace(target, expected_failures=known), checks, self.judge)
+            items += collector.collect()
+        if self.wanted:
+            kept = [item for item in items if any(_below(item.nodeid, wanted) for wanted in self.wanted)]
+            missing = [wanted for wanted in self.wanted if not any(_below(item.nodeid, wanted) for item in items)]
+            if missing:
+                message = f"no such smoke test: {', '.join(missing)}"
+                raise pytest.UsageError(message)
+            return kept
+        return items
+
+    def _targets(self, config: pytest.Config) -> Iterable[Target]:
+        asked = [encoders.script_target(command) for command in self.options.scripts]
+        asked += [encoders.config_target(path, device=self.options.device) for path in self.options.configs]
+        if asked:
+            return asked
+        yielded = config.hook.pytest_brainbrr_targets(config=config)
+        declared = [target for targets in yielded if targets is not None for target in targets]
+        return declared or encoders.encoder_targets(device=self.options.device)
+
+    def _all_reports(self) -> list[Report]:
+        sent = {name: Report.from_dict(data) for name, data in self.from_workers.items()}
+        return list({**sent, **self.reports}.values())
+
+    def _folder(self) -> Path:
+        if self._workdir is None:
+            if self.options.workdir is not None:
+                self._workdir = self.options.workdir
+                self._workdir.mkdir(parents=True, exist_ok=True)
+            else:
+                self._workdir = Path(tempfile.mkdtemp(prefix="brainbrr-smoke-"))
+        return self._workdir
+
+    def _tidy(self, *, keep: bool) -> None:
+        if self._workdir is not None and self.options.workdir is None and not keep:
+            shutil.rmtree(self._workdir, ignore_errors=True)
+
+
+def _take_smoke_ids(config: pytest.Config) -> list[str]:
+    """Take ids such as ``smoke::tcn::shapes`` out of the arguments: no file of that name exists."""
+    wanted = [argument for argument in config.args if argument.split("::")[0] == ROOT and "::" in argument]
+    if wanted:
+        config.args = [argument for argument in config.args if argument not in wanted] or [str(config.rootpath)]
+    return wanted
+
+
+def _below(nodeid: str, wanted: str) -> bool:
+    return nodeid == wanted or nodeid.startswith(f"{wanted}::")
+
+
+def _write_json(path: Path, reports: list[Report]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps([report.as_dict() for report in reports], indent=2, default=str) + "\n")
+    partial.replace(path)
