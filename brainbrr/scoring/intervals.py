@@ -1,0 +1,72 @@
+"""Intervals of a recording's time: half-open ``[onset_s, offset_s)``, in seconds from its start."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainbrr.errors import DataError
+
+Intervals = NDArray[np.float64]
+"""Sorted, disjoint, not touching: shape (K, 2), columns onset and offset in seconds."""
+
+
+class Interval(Protocol):
+    """Anything with an onset and an offset: an :class:`Event`, an annotated seizure."""
+
+    @property
+    def onset_s(self) -> float:
+        """First second of the interval."""
+        ...
+
+    @property
+    def offset_s(self) -> float:
+        """First second after it."""
+        ...
+
+
+class Event(NamedTuple):
+    """A detected seizure, ``[onset_s, offset_s)``; ``confidence`` is the highest probability within it."""
+
+    onset_s: float
+    offset_s: float
+    confidence: float = math.nan
+
+
+def to_intervals(events: Iterable[Interval], duration_s: float) -> Intervals:
+    """Sort and clip events to ``[0, duration_s)``, and merge those that overlap or touch.
+
+    Scorers count wrongly, and silently, on nested or unsorted events, so all of them are fed from here.
+
+    Raises:
+        DataError: an onset or offset is not finite, or an offset lies before its onset.
+    """
+    pairs = np.array([(event.onset_s, event.offset_s) for event in events], dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(pairs).all() or (pairs[:, 1] < pairs[:, 0]).any():
+        raise DataError("an event's times are no interval", got=pairs.tolist(), expected="finite onset <= offset")
+    pairs = np.clip(pairs, 0.0, duration_s)
+    pairs = pairs[pairs[:, 1] > pairs[:, 0]]
+    if not len(pairs):
+        return pairs
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(pairs[:, 1])
+    first = np.concatenate(([True], pairs[1:, 0] > reach[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return np.column_stack((pairs[first, 0], reach[last]))
+
+
+def to_mask(intervals: Intervals, rate_hz: float, n_samples: int) -> NDArray[np.bool_]:
+    """Mark every sample ``[k, k + 1) / rate_hz`` that an interval touches.
+
+    >>> to_mask(np.array([[0.5, 1.0]]), 4.0, 6).astype(int).tolist()
+    [0, 0, 1, 1, 0, 0]
+    """
+    mask = np.zeros(n_samples, dtype=np.bool_)
+    # Seconds that were samples once carry a rounding error of their own; it must not add a sample.
+    starts = np.floor(intervals[:, 0] * rate_hz + 1e-6).astype(np.int64)
+    stops = np.ceil(intervals[:, 1] * rate_hz - 1e-6).astype(np.int64)
+    for start, stop in zip(starts, stops, strict=True):
+        mask[start:stop] = True
+    return mask

@@ -1,0 +1,202 @@
+"""Sensitivity against false alarms per 24 h, and the thresholds that keep to a budget of false alarms.
+
+Thresholds are searched on ``dev``: :func:`search_thresholds` refuses the traces of another split, and the operating
+points it returns are the only way to a sensitivity at a budget on ``eval``.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainbrr.config.scoring import Scoring
+from brainbrr.errors import BrainbrrError
+from brainbrr.scoring import nedc, szcore
+from brainbrr.scoring.intervals import Intervals, to_intervals
+from brainbrr.scoring.nedc import Counts
+from brainbrr.scoring.postprocessing import find_events
+from brainbrr.scoring.score import Score
+from brainbrr.scoring.traces import Split, Trace, Traces
+
+Counter = Callable[[Intervals, Intervals, float], Counts]
+COUNTERS: Mapping[str, Counter] = {
+    "OVLP": nedc.ovlp,
+    "TAES": nedc.taes,
+    "EPOCH": nedc.epoch,
+    "SzCORE events": szcore.events,
+    "SzCORE samples": szcore.samples,
+}
+
+PEAK_S = 30.0
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold that kept to ``budget`` false alarms per 24 h on dev at the highest sensitivity, and both there."""
+
+    budget: float
+    on_threshold: float
+    off_threshold: float
+    sensitivity: float
+    false_alarms_per_24h: float
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """What a threshold search on dev found; ``reason`` says why it found nothing."""
+
+    scorer: str
+    points: tuple[OperatingPoint, ...]
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON or a checkpoint."""
+        points = [dict(vars(point)) for point in self.points]
+        return {"split": "dev", "scorer": self.scorer, "reason": self.reason, "points": points}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "OperatingPoints":
+        """Read what :meth:`to_dict` returned.
+
+        Raises:
+            BrainbrrError: they were not found on dev.
+        """
+        if plain.get("split") != "dev":
+            _refuse(plain.get("split"))
+        return cls(plain["scorer"], tuple(OperatingPoint(**point) for point in plain["points"]), plain["reason"])
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Sensitivity and false alarms per 24 h at each threshold, rising; one entry of ``counts`` per threshold."""
+
+    split: Split
+    scorer: str
+    thresholds: NDArray[np.float64]
+    counts: tuple[Counts, ...]
+
+    @property
+    def sensitivity(self) -> NDArray[np.float64]:
+        """Share of seizures found at each threshold, NaN without seizures."""
+        return np.array([counts.sensitivity for counts in self.counts])
+
+    @property
+    def false_alarms_per_24h(self) -> NDArray[np.float64]:
+        """False alarms per 24 h of recording at each threshold."""
+        return np.array([counts.false_alarms_per_24h for counts in self.counts])
+
+
+def with_threshold(scoring: Scoring, on: float) -> Scoring:
+    """Return the section with another threshold, hysteresis in proportion."""
+    off = on * scoring.off_threshold / scoring.on_threshold
+    return scoring.model_copy(update={"on_threshold": on, "off_threshold": off})
+
+
+def count(traces: Iterable[Trace], scoring: Scoring, scorer: str) -> Counts:
+    """Count hits, misses and false alarms of the events that ``scoring`` makes of the traces."""
+    total = Counts()
+    for trace in traces:
+        found = to_intervals(find_events(trace, scoring), trace.duration_s)
+        total += COUNTERS[scorer](trace.annotated(), found, trace.duration_s)
+    return total
+
+
+def draw_curve(traces: Traces, scoring: Scoring) -> Curve:
+    """Count hits and false alarms at ``scoring.n_thresholds`` thresholds."""
+    thresholds = _thresholds(traces, scoring.n_thresholds)
+    counts = tuple(count(traces, with_threshold(scoring, float(on)), scoring.curve_scorer) for on in thresholds)
+    return Curve(traces.split, scoring.curve_scorer, thresholds, counts)
+
+
+def _thresholds(traces: Traces, n: int) -> NDArray[np.float64]:
+    """Return thresholds at quantiles of the highest probability of every 30 s: only there events come and go."""
+    peaks: list[NDArray[np.float32]] = []
+    for trace in traces:
+        probability_N = np.where(trace.valid_N, trace.probability_N, 0)
+        starts = np.arange(0, len(probability_N), max(1, round(PEAK_S * trace.rate_hz)))
+        peaks.append(np.maximum.reduceat(probability_N, starts))
+    if not peaks:
+        return np.zeros(0)
+    pooled = np.concatenate(peaks).astype(np.float64)
+    # Above the highest peak nothing is found: a point without false alarms always exists.
+    silent = np.nextafter(np.float32(pooled.max()), np.float32(np.inf))
+    found = np.unique(np.append(np.quantile(pooled, np.linspace(0, 1, n - 1)), silent))
+    return found[found > 0]
+
+
+def search_thresholds(dev: Traces, scoring: Scoring) -> OperatingPoints:
+    """Find, for each budget of false alarms, the threshold with the highest sensitivity on dev.
+
+    Raises:
+        BrainbrrError: the traces are not those of dev.
+    """
+    if dev.split != "dev":
+        _refuse(dev.split)
+    return choose_points(draw_curve(dev, scoring), scoring)
+
+
+def choose_points(curve: Curve, scoring: Scoring) -> OperatingPoints:
+    """Choose from a curve of dev what :func:`search_thresholds` would find."""
+    if curve.split != "dev":
+        _refuse(curve.split)
+    sensitivity, alarms = curve.sensitivity, curve.false_alarms_per_24h
+    if not len(sensitivity) or math.isnan(sensitivity[0]):
+        return OperatingPoints(curve.scorer, (), "no reference seizure on dev")
+    points = []
+    for budget in scoring.false_alarms_per_24h:
+        within = np.flatnonzero(alarms <= budget)
+        # Of equal sensitivities the fewest false alarms, of those the highest threshold.
+        best = max(within, key=lambda i: (sensitivity[i], -alarms[i], i))
+        chosen = with_threshold(scoring, float(curve.thresholds[best]))
+        points.append(
+            OperatingPoint(
+                budget, chosen.on_threshold, chosen.off_threshold, float(sensitivity[best]), float(alarms[best])
+            )
+        )
+    return OperatingPoints(curve.scorer, tuple(points))
+
+
+def _refuse(split: object) -> None:
+    raise BrainbrrError(
+        "thresholds are searched on dev only",
+        got=f"the split {split!r}",
+        hint="Search on dev, and score this split at the operating points found there",
+    )
+
+
+def budget_scores(traces: Traces, scoring: Scoring, points: OperatingPoints | None) -> list[Score]:
+    """Return the sensitivity at each budget, at the thresholds found on dev.
+
+    The counts hold the false alarms per 24 h that this threshold made here: on eval they may exceed the budget.
+    """
+    scores = []
+    for budget in scoring.false_alarms_per_24h:
+        name = f"sensitivity at {budget:g} FA/24 h"
+        point = None if points is None else next((p for p in points.points if p.budget == budget), None)
+        scorer = scoring.curve_scorer if points is None else points.scorer
+        if point is None:
+            missing = (points and points.reason) or "no threshold from dev for this budget"
+            scores.append(Score(name, scorer, math.nan, missing, {"hours": traces.duration_s / 3600}))
+            continue
+        chosen = scoring.model_copy(update={"on_threshold": point.on_threshold, "off_threshold": point.off_threshold})
+        total = count(traces, chosen, scorer)
+        counts = count_items(total) | {
+            "threshold": point.on_threshold,
+            "false alarms per 24 h": total.false_alarms_per_24h,
+        }
+        reason = None if total.hits + total.misses else "no reference seizure"
+        scores.append(Score(name, scorer, total.sensitivity, reason, counts))
+    return scores
+
+
+def count_items(total: Counts) -> dict[str, float]:
+    """Return counts as they are printed beside a score."""
+    return {
+        "hits": total.hits,
+        "misses": total.misses,
+        "false alarms": total.false_alarms,
+        "hours": total.duration_s / 3600,
+    }
