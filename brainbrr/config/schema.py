@@ -1,5 +1,7 @@
 """The whole configuration: one attribute per section."""
 
+from pydantic import Field
+
 from brainbrr.config.base import Section
 from brainbrr.config.data import Cache, Data, Preprocessing, Sampling, Windows
 from brainbrr.config.model import Model
@@ -16,7 +18,7 @@ class Config(Section):
     windows: Windows = Windows()
     cache: Cache = Cache()
     sampling: Sampling = Sampling()
-    model: Model = Model()
+    model: Model = Field(default_factory=Model)  # made when asked: its default encoder imports torch
     training: Training = Training()
     checkpoints: Checkpoints = Checkpoints()
     scoring: Scoring = Scoring()

@@ -1,0 +1,113 @@
+"""Mamba-2 with the parameters, names, shapes and initialisation of ``mamba_ssm.Mamba2``, on every device.
+
+Sources: Dao and Gu, "Transformers are SSMs" (2024); state-spaces/mamba, ``mamba_ssm/modules/mamba2.py`` (2.3.1), whose
+state dict this module takes and gives with ``strict=True``.
+
+Letters: B batch, L length, D width (d_model), E inner width (d_inner), H heads, P channels of a head, G groups of
+heads, N state.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brainbrr.models.kernels import Kernel, cuda_scan, resolve_kernel
+from brainbrr.models.ssd import ssd_scan
+
+
+class GatedRMSNorm(nn.Module):
+    """Normalise ``y * silu(z)`` to unit root mean square within each group of channels, and scale it."""
+
+    def __init__(self, channels: int, groups: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+        """Map two (..., E) to (..., E)."""
+        gated = y * functional.silu(z)
+        grouped = gated.view(*gated.shape[:-1], self.groups, -1)
+        scale = torch.rsqrt(grouped.square().mean(-1, keepdim=True) + self.eps)
+        return (grouped * scale).view_as(gated) * self.weight
+
+
+class Mamba2(nn.Module):
+    """A causal sequence layer, (B, L, D) to (B, L, D)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        headdim: int = 64,
+        ngroups: int = 1,
+        chunk_size: int = 64,
+        kernel: Kernel = "auto",
+    ) -> None:
+        super().__init__()
+        self.d_inner = expand * d_model
+        self.d_state = d_state
+        self.headdim = headdim
+        self.ngroups = ngroups
+        self.chunk_size = chunk_size
+        self.kernel: Kernel = kernel
+        heads = self.d_inner // headdim
+        conv_channels = self.d_inner + 2 * ngroups * d_state
+        # The order of the draws is mamba-ssm's: the same seed gives the same layer.
+        self.in_proj = nn.Linear(d_model, self.d_inner + conv_channels + heads, bias=False)
+        self.conv1d = nn.Conv1d(conv_channels, conv_channels, d_conv, groups=conv_channels, padding=d_conv - 1)
+        self.dt_bias = nn.Parameter(_initial_dt_bias(heads))
+        self.A_log = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
+        self.D = nn.Parameter(torch.ones(heads))
+        for parameter in (self.dt_bias, self.A_log, self.D):
+            parameter._no_weight_decay = True  # type: ignore[attr-defined]  # mamba-ssm's mark
+        self.norm = GatedRMSNorm(self.d_inner, ngroups)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Map (B, L, D) to (B, L, D); step t sees steps up to t only."""
+        zxbcdt = self.in_proj(u)
+        mix = cuda_scan if resolve_kernel(self.kernel, u.device) == "cuda" else torch_scan
+        out: Tensor = self.out_proj(mix(self, zxbcdt))
+        return out
+
+
+def torch_scan(layer: Mamba2, zxbcdt: Tensor) -> Tensor:
+    """Convolve, scan and gate in at least float32; (B, L, rows of in_proj) to (B, L, E), in the dtype given."""
+    with torch.autocast(zxbcdt.device.type, enabled=False):
+        wide = zxbcdt.to(torch.promote_types(zxbcdt.dtype, torch.float32))
+        batch, length, _ = wide.shape
+        heads, groups, state = layer.dt_bias.shape[0], layer.ngroups, layer.d_state
+        z, xbc, dt = torch.split(wide, [layer.d_inner, layer.conv1d.in_channels, heads], dim=-1)
+        xbc = functional.silu(causal_conv(xbc, layer.conv1d.weight[:, 0], layer.conv1d.bias))
+        x, b, c = torch.split(xbc, [layer.d_inner, groups * state, groups * state], dim=-1)
+        x = x.reshape(batch, length, heads, layer.headdim)
+        b, c = (t.reshape(batch, length, groups, state) for t in (b, c))
+        dt = functional.softplus(dt + layer.dt_bias)
+        y = ssd_scan(x, dt, -layer.A_log.exp(), b, c, layer.chunk_size) + layer.D[:, None] * x
+        normed: Tensor = layer.norm(y.reshape(batch, length, layer.d_inner), z)
+        return normed.to(zxbcdt.dtype)
+
+
+def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve each channel of (B, L, C) with its row of ``weight`` (C, K); step t sees t-K+1 to t.
+
+    Shifted multiply-adds: with K of 2 to 4 on a channels-last layout they cost less than a convolution's transposes.
+    """
+    taps = weight.shape[1]
+    padded = functional.pad(x, (0, 0, taps - 1, 0))
+    out = padded[:, : x.shape[1]] * weight[:, 0]
+    for tap in range(1, taps):
+        out = torch.addcmul(out, padded[:, tap : tap + x.shape[1]], weight[:, tap])
+    return out if bias is None else out + bias
+
+
+def _initial_dt_bias(heads: int, low: float = 1e-3, high: float = 1e-1, floor: float = 1e-4) -> Tensor:
+    """Return the inverse softplus of step sizes drawn log-uniformly from [low, high]."""
+    dt = torch.exp(torch.rand(heads) * (math.log(high) - math.log(low)) + math.log(low)).clamp(min=floor)
+    return dt + torch.log(-torch.expm1(-dt))
