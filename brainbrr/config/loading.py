@@ -108,9 +108,9 @@ def _describe(detail: ErrorDetails, lines: Lines, path: Path) -> ConfigError:
     place = f"{path}:{lines[known]}" if known else str(path)
     name = ".".join(keys)
     if detail["type"] == "extra_forbidden":
-        known = detail.get("ctx", {}).get("known") or _siblings(keys)  # an encoder brings its keys along
-        nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Known keys: {', '.join(known) or 'none'}"
+        names = detail.get("ctx", {}).get("known") or _siblings(keys)  # an encoder brings its keys along
+        nearest = difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)
+        hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Known keys: {', '.join(names) or 'none'}"
         return ConfigError(f"unknown key {name!r}", where=place, hint=hint)
     if detail["type"] == "missing":
         return ConfigError(f"missing key {name!r}", where=place, hint=f"Add {name!r}")
