@@ -54,6 +54,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="keep what the runs write in DIR (default: a temporary folder, kept only after a failure)",
     )
     group.addoption("--smoke-json", metavar="FILE", default=None, help="write all findings and outcomes as JSON")
+    group.addoption("--smoke-html", metavar="FILE", default=None, help="write the report as one HTML page")
     parser.addini(
         "smoke_expected_failures",
         type="linelist",
@@ -72,6 +73,7 @@ class SmokeOptions:
     device: str
     workdir: Path | None
     json: Path | None
+    html: Path | None
     expected_failures: dict[str, dict[str, str]]
     """Target -> check -> reason, from the ini file."""
 
@@ -100,6 +102,7 @@ class SmokeOptions:
             device=option.smoke_device,
             workdir=start / option.smoke_workdir if option.smoke_workdir else None,
             json=start / option.smoke_json if option.smoke_json else None,
+            html=start / option.smoke_html if option.smoke_html else None,
             expected_failures=expected,
         )
 

@@ -1,5 +1,6 @@
 """The smoke session: registered only with ``--smoke``; collects targets, runs each once, keeps what was seen."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -7,7 +8,7 @@ import tempfile
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from pytest_brainbrr.options import SmokeOptions
 from pytest_brainbrr.report.terminal import summary_lines
 from pytest_brainbrr.results import Report
 from pytest_brainbrr.targets import Target
-
-if TYPE_CHECKING:
-    from xdist.scheduler.protocol import Scheduling
 
 
 class SmokeSession:
@@ -34,6 +32,9 @@ class SmokeSession:
         self.broken: dict[str, Exception] = {}
         self.from_workers: dict[str, dict[str, Any]] = {}
         self._workdir: Path | None = None
+        if self.options.html is not None and importlib.util.find_spec("jinja2") is None:
+            message = "--smoke-html needs jinja2: install brainbrr[report]"
+            raise pytest.UsageError(message)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -61,7 +62,7 @@ class SmokeSession:
                 self.selected.setdefault(item.target.name, []).append(item.name)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> "Scheduling | None":
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Keep one target's items on one worker: they share its run."""
         if config.getvalue("dist") == "each":
             return None
@@ -103,7 +104,12 @@ class SmokeSession:
             return
         reports = self._all_reports()
         if self.options.json is not None:
-            _write_json(self.options.json, reports)
+            data = [report.as_dict() for report in reports]
+            _write(self.options.json, json.dumps(data, indent=2, default=str) + "\n")
+        if self.options.html is not None:
+            from pytest_brainbrr.report.html import html_page
+
+            _write(self.options.html, html_page(reports))
         judged = [outcome for report in reports for outcome in report.outcomes]
         if exitstatus == 0 and judged and all(outcome.status == "vacuous" for outcome in judged):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -203,8 +209,9 @@ def _below(nodeid: str, wanted: str) -> bool:
     return nodeid == wanted or nodeid.startswith(f"{wanted}::")
 
 
-def _write_json(path: Path, reports: list[Report]) -> None:
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps([report.as_dict() for report in reports], indent=2, default=str) + "\n")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
