@@ -146,8 +146,11 @@ def choose_points(curve: Curve, scoring: Scoring) -> OperatingPoints:
     if not len(sensitivity) or math.isnan(sensitivity[0]):
         return OperatingPoints(curve.scorer, (), "no reference seizure on dev")
     points = []
+    # False alarms fall again when the threshold gets so low that they all merge into one event that never stops, and
+    # any overlap with it is a hit: a threshold counts only if all higher ones keep to the budget too.
+    worst = np.maximum.accumulate(alarms[::-1])[::-1]
     for budget in scoring.false_alarms_per_24h:
-        within = np.flatnonzero(alarms <= budget)
+        within = np.flatnonzero(worst <= budget)
         # Of equal sensitivities the fewest false alarms, of those the highest threshold.
         best = max(within, key=lambda i: (sensitivity[i], -alarms[i], i))
         chosen = with_threshold(scoring, float(curve.thresholds[best]))
@@ -174,7 +177,7 @@ def budget_scores(traces: Traces, scoring: Scoring, points: OperatingPoints | No
     """
     scores = []
     for budget in scoring.false_alarms_per_24h:
-        name = f"sensitivity at {budget:g} FA/24 h"
+        name = budget_name(budget)
         point = None if points is None else next((p for p in points.points if p.budget == budget), None)
         scorer = scoring.curve_scorer if points is None else points.scorer
         if point is None:
@@ -190,6 +193,11 @@ def budget_scores(traces: Traces, scoring: Scoring, points: OperatingPoints | No
         reason = None if total.hits + total.misses else "no reference seizure"
         scores.append(Score(name, scorer, total.sensitivity, reason, counts))
     return scores
+
+
+def budget_name(budget: float) -> str:
+    """Return the name of the sensitivity at a budget."""
+    return f"sensitivity at {budget:g} FA/24 h"
 
 
 def count_items(total: Counts) -> dict[str, float]:
