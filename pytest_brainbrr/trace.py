@@ -228,7 +228,7 @@ class Trace:
         }
 
     def foreign(self) -> dict[str, str]:
-        """Return tensors in optimizers that belong to no root module of the whole run: their ids, with the optimizer's."""
+        """Return tensors in optimizers that belong to no root module of the whole run: id -> optimizer."""
         return {
             identity: optimizer for identity, optimizer in self.optimized.items() if identity not in self.parameters
         }

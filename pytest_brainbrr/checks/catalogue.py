@@ -1,107 +1,23 @@
-"""The one table of checks: ids, help, documentation, which runs they need, and how their outcome is reached.
+"""The one table of checks. Help, docs pages, test items and the completeness test are made from it."""
 
-A check is a function ``judge(traces, target)`` that yields findings. ``traces`` maps the name of each plan in ``needs``
-(and of those in ``wants`` that could be run) to its :class:`~pytest_brainbrr.trace.Trace`. It raises :class:`Vacuous`
-with the missing fact when it has nothing to judge; an outcome without findings is then never called passed.
-"""
+from collections.abc import Iterable, Mapping
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-
-from pytest_brainbrr.results import Finding, Outcome
+from pytest_brainbrr.checks import devices, gradients, round_trip, shapes, weights
+from pytest_brainbrr.checks.base import PLANS, Check, Judge, Vacuous
+from pytest_brainbrr.results import Outcome
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
-Judge = Callable[[Mapping[str, Trace], Target], Iterable[Finding]]
+__all__ = ["CHECKS", "PLANS", "Check", "Judge", "Vacuous", "judge"]
 
-PLANS: Mapping[str, str] = {
-    "straight": "the target as it is, seed 0, normal data; every other run is compared with it",
-    "repeat": "the same again, in a fresh folder and process: what differs is noise",
-    "reseeded": "the same with another seed",
-    "stopped": "stopped from outside halfway, with a checkpoint on disk (run with fewer steps, if none is by then)",
-    "resumed": "continued from the checkpoint of `stopped`, in a fresh process, to the same number of steps",
-    "reload": "a fresh process resumes from the last checkpoint of `stopped` and is stopped before it trains",
-    "probe": "the same, then the model is called from outside: batch independence, look-ahead, evaluation twice, ...",
-    "no_positives": "data without a single positive label",
-    "non_finite": "data with NaN or infinity in the signal",
-    "touched": "a held-out file is changed after `prepare`; training must not change",
-    "unwatched": "the same without observers, to prove that watching changes nothing",
-}
-"""Name of each plan -> what is run."""
-
-
-class Vacuous(Exception):  # noqa: N818 (a verdict, not an error)
-    """Raised by a check that has nothing to judge; the text names the missing fact."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row of the table."""
-
-    id: str
-    title: str
-    """One sentence: what holds when the check passes."""
-    group: str
-    judge: Judge
-    needs: tuple[str, ...] = ("straight",)
-    """Plans without which there is nothing to judge."""
-    wants: tuple[str, ...] = ()
-    """Plans that sharpen the verdict when they could be run."""
-    proves: str = ""
-    faults: tuple[str, ...] = ()
-    """Faults it catches, in words."""
-    limits: str = ""
-
-    def run(self, traces: Mapping[str, Trace], target: Target, missing: Mapping[str, str] | None = None) -> Outcome:
-        """Judge and return the outcome.
-
-        Args:
-            traces: Plan -> trace, for the plans that were run.
-            target: The target, for the facts it declares.
-            missing: Plan -> reason, for the plans that could not be run.
-        """
-        expected = target.expected_failures.get(self.id)
-        for plan in self.needs:
-            if plan not in traces:
-                reason = (missing or {}).get(plan, "was not run")
-                return Outcome(self.id, "vacuous", reason=f"run {plan!r}: {reason}", expected_failure=expected)
-        began = time.perf_counter()
-        available = {plan: traces[plan] for plan in (*self.needs, *self.wants) if plan in traces}
-        try:
-            findings = tuple(self.judge(available, target))
-        except Vacuous as verdict:
-            return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge", expected_failure=expected)
-        status = "passed"
-        if any(finding.severity == "error" for finding in findings):
-            status = "failed"
-        elif findings:
-            status = "warned"
-        seconds = time.perf_counter() - began
-        return Outcome(self.id, status, findings=findings, seconds=seconds, expected_failure=expected)  # type: ignore[arg-type]
-
-
-ROOMS: tuple[str, ...] = ("shapes", "gradients", "weights", "round_trip", "devices")
-"""Modules of this package; each defines ``CHECKS``, a tuple of rows. A new file of checks is entered here."""
-
-
-def load() -> tuple[Check, ...]:
-    """Return every check of every room, in order.
-
-    Raises:
-        ValueError: two checks have one id, or one needs a plan that does not exist.
-    """
-    found: dict[str, Check] = {}
-    for room in ROOMS:
-        for check in import_module(f"pytest_brainbrr.checks.{room}").CHECKS:
-            if check.id in found:
-                raise ValueError(f"two checks are called {check.id!r}")
-            unknown = [plan for plan in (*check.needs, *check.wants) if plan not in PLANS]
-            if unknown:
-                raise ValueError(f"check {check.id!r} needs unknown plans {unknown}")
-            found[check.id] = check
-    return tuple(found.values())
+CHECKS: tuple[Check, ...] = (
+    *shapes.CHECKS,
+    *gradients.CHECKS,
+    *weights.CHECKS,
+    *round_trip.CHECKS,
+    *devices.CHECKS,
+)
+"""Every check, in the order of the report. A new file of checks adds its own ``CHECKS`` here."""
 
 
 def judge(
