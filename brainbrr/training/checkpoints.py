@@ -1,0 +1,210 @@
+"""Checkpoint files: written whole or not at all, checked before they are believed, plain data only.
+
+A checkpoint is what ``torch.save`` writes: a zip archive of tensors and one pickle of plain data, which loads with
+``weights_only=True``. The archive stores a CRC-32 of every record; :func:`read_checkpoint` recomputes them all first,
+which torch's own reader does not, so that a truncated or altered file is recognised.
+
+    {"schema": 1, "smoke": bool, "step": int, "config": {...}, "code": {...}, "environment": {...}, "data": {...},
+     "state": {...}}
+
+``state`` is :class:`brainbrr.training.state.TrainState`; the rest says where it came from.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import pickle
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from brainbrr.errors import CheckpointError, OutputError
+
+SCHEMA = 1
+_NAME = re.compile(r"step-(\d{6,})\.pt")
+_KEYS = {"schema", "smoke", "step", "config", "code", "environment", "data", "state"}
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the path of the checkpoint after optimizer step ``step``."""
+    return folder / f"step-{step:06d}.pt"
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return (step, path) of the checkpoints in ``folder``, oldest first; files of other names do not count."""
+    if not folder.is_dir():
+        return []
+    found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted((int(match[1]), path) for match, path in found)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file so that a reader sees the old one or the new one, never a part, also after a power cut.
+
+    The content goes to a temporary name in the same folder, is flushed and synced, and takes its name by renaming.
+
+    Raises:
+        OutputError: the file cannot be written; what was at ``path`` is untouched and the temporary file gone.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written: {error.strerror or error}",
+            where=path,
+            hint="What was there before is intact: make room or allow writing, then start again",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming in ``folder`` durable, where the system can open a folder."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` (tensors and plain data) to ``path``, atomically.
+
+    Raises:
+        OutputError: it cannot be written, for instance because the disk is full.
+    """
+    with atomic_write(path) as file:
+        _save(content, file)
+
+
+def _save(content: dict[str, Any], file: IO[bytes]) -> None:
+    errors: list[OSError] = []
+    try:
+        torch.save(content, _Remembering(file, errors))
+    except RuntimeError as error:
+        # torch's archive writer turns an OSError of the file into a RuntimeError of its own: the cause says more.
+        if errors:
+            raise errors[0] from error
+        raise
+
+
+class _Remembering(io.RawIOBase):
+    """A file for writing that remembers what went wrong below it."""
+
+    def __init__(self, file: IO[bytes], errors: list[OSError]) -> None:
+        self._file = file
+        self._errors = errors
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._errors.append(error)
+            raise
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read, check and return a checkpoint, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, it is no checkpoint of this program or of a schema that
+            this version does not know, or it holds anything beside tensors and plain data.
+    """
+    _check_records(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            "holds objects other than tensors and plain data, and was not loaded",
+            where=path,
+            hint=f"A checkpoint from another source can run code when loaded carelessly. {_first_line(error)}",
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"damaged checkpoint: {_first_line(error)}", where=path) from error
+    if not isinstance(content, dict) or not content.keys() >= _KEYS:
+        raise CheckpointError("not a checkpoint of brainbrr", where=path, expected=f"the keys {sorted(_KEYS)}")
+    if content["schema"] != SCHEMA:
+        raise CheckpointError(
+            "a checkpoint of another format",
+            where=path,
+            got=f"schema {content['schema']}",
+            expected=f"schema {SCHEMA}",
+            hint="Use the version of brainbrr that wrote it",
+        )
+    return content
+
+
+def _check_records(path: Path) -> None:
+    """Recompute the checksum of every record of the archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except FileNotFoundError:
+        raise CheckpointError("no such checkpoint", where=path) from None
+    except IsADirectoryError:
+        raise CheckpointError("a folder, not a checkpoint", where=path) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"damaged or no checkpoint: {_first_line(error)}", where=path) from error
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror or error}", where=path) from error
+    if damaged is not None:
+        raise CheckpointError(f"damaged checkpoint: wrong checksum of record {damaged!r}", where=path)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return (path, content) of the newest checkpoint in ``folder`` that is whole, or None where there is none at all.
+
+    A damaged one is reported and the one before it is used.
+
+    Raises:
+        CheckpointError: there are checkpoints and every one is damaged.
+    """
+    candidates = list_checkpoints(folder)
+    for _, path in reversed(candidates):
+        try:
+            return path, read_checkpoint(path)
+        except CheckpointError as error:
+            log.warning("%s; trying the checkpoint before it", error)
+    if candidates:
+        raise CheckpointError(
+            "no checkpoint here is whole", where=folder, got=f"{len(candidates)} damaged", hint="--fresh starts over"
+        )
+    return None
+
+
+def prune_checkpoints(folder: Path, *, keep_last: int, best: list[int], keep_best: int) -> None:
+    """Delete checkpoints beside the newest ``keep_last`` and the ``keep_best`` first of the steps in ``best``."""
+    steps = [step for step, _ in list_checkpoints(folder)]
+    kept = {*steps[-keep_last:], *best[:keep_best]}
+    for step in steps:
+        if step not in kept:
+            checkpoint_path(folder, step).unlink(missing_ok=True)
+    # What a killed process left half-written; the writer is the only one here.
+    for leftover in folder.glob(".step-*.tmp"):
+        leftover.unlink(missing_ok=True)
