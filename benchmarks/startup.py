@@ -1,0 +1,39 @@
+"""What the plugin costs a project that does not use it: ``pytest --collect-only`` in an empty folder, with and without.
+
+The two commands take turns; the figure is the median of the paired differences.
+
+    python benchmarks/startup.py --pairs 30
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def seconds(command: list[str], folder: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=30)
+    pairs = parser.parse_args().pairs
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    without = [*command, "-p", "no:brainbrr"]
+    with tempfile.TemporaryDirectory() as folder:
+        seconds(command, folder), seconds(without, folder)
+        times = [(seconds(command, folder), seconds(without, folder)) for _ in range(pairs)]
+    extra = [1000 * (loaded - bare) for loaded, bare in times]
+    bare = 1000 * statistics.median(bare for _, bare in times)
+    quartiles = statistics.quantiles(extra, n=4)
+    print(f"without the plugin: median {bare:.0f} ms")
+    print(f"with it: {quartiles[1]:+.1f} ms (quartiles {quartiles[0]:+.1f} to {quartiles[2]:+.1f}, {pairs} pairs)")
+
+
+if __name__ == "__main__":
+    main()
