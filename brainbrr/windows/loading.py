@@ -1,0 +1,96 @@
+"""From a configuration to the windows of a split."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainbrr import environment
+from brainbrr.config import Config
+from brainbrr.errors import DataError
+from brainbrr.recordings.corpus import open_corpus
+from brainbrr.recordings.edf import read_facts
+from brainbrr.recordings.index import MissingLabelsError, index_recordings
+from brainbrr.recordings.splits import SPLITS, check_disjoint, split_recordings
+from brainbrr.recordings.types import Recording, Skipped
+from brainbrr.windows.dataset import Windows, check_skipped
+
+log = logging.getLogger(__name__)
+
+
+def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1) -> Windows:
+    """Index the windows of a split: no signal is read.
+
+    ``BGB_LIMIT_FILES`` limits the recordings used, in the order of their keys. The splits' patients are compared on the
+    recordings used.
+
+    Args:
+        config: the configuration.
+        split: ``train``, ``dev`` or ``eval``.
+        rank: number of this process among those that train together; it only divides the work of preprocessing.
+        world_size: how many they are.
+
+    Raises:
+        DataError: no recording, a missing label file, a bad recording under ``on_bad_recording: error``, too many
+        skipped,
+            or a patient in two splits.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"{split=}, expected one of {SPLITS}")
+    corpus = open_corpus(config.data)
+    skipped = _strangers(corpus.strangers, config, corpus.directory)
+    splits = split_recordings(corpus.located, config.data, where=corpus.directory)
+    n_found = len(splits[split])
+    limit = environment.limit_files()
+    used = {name: located[:limit] for name, located in splits.items()}
+    check_disjoint(used, where=corpus.directory)
+    if not used[split]:
+        raise DataError(f"no recording in split {split!r}", where=corpus.directory, got=f"{len(corpus.located)} in all")
+    recordings: list[Recording] = []
+    for located, indexed in zip(used[split], index_recordings(corpus, used[split], config.data.montage), strict=True):
+        if isinstance(indexed, Recording):
+            if config.windows.short == "skip" and indexed.duration_s < config.windows.length_s:
+                log.info("skipped %s: shorter than a window", located.key)
+                skipped.append(Skipped(located.key, f"shorter than a window ({indexed.duration_s:g} s)"))
+            else:
+                recordings.append(indexed)
+            continue
+        if isinstance(indexed, MissingLabelsError) or config.data.on_bad_recording == "error":
+            raise indexed
+        log.warning("skipped %s: %s", located.key, indexed)
+        skipped.append(Skipped(located.key, str(indexed)))
+    _check(skipped, len(used[split]), config, split)
+    return Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
+
+
+def _check(skipped: Sequence[Skipped], n_tried: int, config: Config, split: str) -> None:
+    bad = [one for one in skipped if not one.reason.startswith("shorter than a window")]
+    check_skipped(bad, n_tried, config, split)
+
+
+def _strangers(keys: Sequence[str], config: Config, directory: Path) -> list[Skipped]:
+    if keys and config.data.on_bad_recording == "error":
+        raise DataError(
+            "an EDF file whose place does not fit the corpus's layout",
+            where=directory / keys[0],
+            got=f"{len(keys)} such files" if len(keys) > 1 else None,
+            hint="Move it away, or set data.on_bad_recording: skip",
+        )
+    return [Skipped(key, "its place does not fit the corpus's layout") for key in keys]
+
+
+def load_files(config: Config, paths: Sequence[Path | str]) -> Windows:
+    """Index the windows of single EDF files without labels, to predict on.
+
+    Raises:
+        DataError: a file is refused.
+    """
+    recordings = []
+    for path in map(Path, paths):
+        facts = read_facts(path, config.data.montage)
+        recordings.append(
+            Recording(
+                path=path, key=str(path), patient="", split=None, session="", montage="", annotation=None,
+                n_samples=facts.n_samples, rate=facts.rate, interpolated=facts.interpolated, seizures=(),
+            )
+        )  # fmt: skip
+    return Windows(config, "files", recordings, n_found=len(recordings))
