@@ -31,7 +31,7 @@ class Scoring(Section):
     curve_scorer: Literal["OVLP", "SzCORE events"] = "OVLP"
     """Rules of hit and false alarm for those budgets: NEDC any-overlap, or SzCORE events."""
     n_thresholds: int = Field(default=100, ge=2, le=10_000)
-    """Thresholds tried on dev."""
+    """Thresholds of the curve of sensitivity against false alarms; more are tried around each budget."""
     calibration_bins: int = Field(default=15, ge=2)
     """Bins of the reliability diagram and of the calibration error."""
     calibration_binning: Literal["uniform", "adaptive"] = "uniform"

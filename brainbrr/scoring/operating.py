@@ -99,32 +99,56 @@ def count(traces: Iterable[Trace], scoring: Scoring, scorer: str) -> Counts:
     """Count hits, misses and false alarms of the events that ``scoring`` makes of the traces."""
     total = Counts()
     for trace in traces:
-        found = to_intervals(find_events(trace, scoring), trace.duration_s)
-        total += COUNTERS[scorer](trace.annotated(), found, trace.duration_s)
+        # Most recordings are silent at most thresholds: this is what makes a search quick.
+        events = find_events(trace, scoring) if trace.peak >= scoring.on_threshold else ()
+        total += COUNTERS[scorer](trace.annotated(), to_intervals(events, trace.duration_s), trace.duration_s)
     return total
 
 
 def draw_curve(traces: Traces, scoring: Scoring) -> Curve:
-    """Count hits and false alarms at ``scoring.n_thresholds`` thresholds."""
-    thresholds = _thresholds(traces, scoring.n_thresholds)
-    counts = tuple(count(traces, with_threshold(scoring, float(on)), scoring.curve_scorer) for on in thresholds)
-    return Curve(traces.split, scoring.curve_scorer, thresholds, counts)
+    """Count hits and false alarms at many thresholds, densest where false alarms are few.
+
+    Budgets of a few false alarms a day are decided among the highest of some thousand peaks a day: thresholds lie at
+    peaks whose ranks grow geometrically, and between two of them the rank at which a budget is first exceeded is
+    bisected.
+    """
+    levels = _levels(traces)
+    counts: dict[int, Counts] = {}
+
+    def try_rank(rank: int) -> None:
+        counts[rank] = count(traces, with_threshold(scoring, float(levels[rank])), scoring.curve_scorer)
+
+    if len(levels):
+        for rank in np.unique(np.geomspace(1, len(levels), scoring.n_thresholds).round().astype(int)):
+            try_rank(int(rank) - 1)
+        for budget in scoring.false_alarms_per_24h:
+            while (between := _rank_to_try(counts, budget)) is not None:
+                try_rank(between)
+    ranks = sorted(counts, reverse=True)
+    return Curve(traces.split, scoring.curve_scorer, levels[ranks], tuple(counts[rank] for rank in ranks))
 
 
-def _thresholds(traces: Traces, n: int) -> NDArray[np.float64]:
-    """Return thresholds at quantiles of the highest probability of every 30 s: only there events come and go."""
-    peaks: list[NDArray[np.float32]] = []
+def _rank_to_try(counts: Mapping[int, Counts], budget: float) -> int | None:
+    """Return the rank halfway between the last within the budget and the first beyond it, None when they are next."""
+    within = 0
+    for rank in sorted(counts):
+        if counts[rank].false_alarms_per_24h > budget:
+            return (within + rank) // 2 if rank - within > 1 else None
+        within = rank
+    return None
+
+
+def _levels(traces: Traces) -> NDArray[np.float64]:
+    """Return, falling, the highest probability of every 30 s, for only there events appear; first one above all."""
+    peaks = [np.zeros(0, dtype=np.float32)]
     for trace in traces:
         probability_N = np.where(trace.valid_N, trace.probability_N, 0)
         starts = np.arange(0, len(probability_N), max(1, round(PEAK_S * trace.rate_hz)))
         peaks.append(np.maximum.reduceat(probability_N, starts))
-    if not peaks:
-        return np.zeros(0)
-    pooled = np.concatenate(peaks).astype(np.float64)
-    # Above the highest peak nothing is found: a point without false alarms always exists.
-    silent = np.nextafter(np.float32(pooled.max()), np.float32(np.inf))
-    found = np.unique(np.append(np.quantile(pooled, np.linspace(0, 1, n - 1)), silent))
-    return found[found > 0]
+    pooled = np.unique(np.concatenate(peaks))
+    pooled = pooled[pooled > 0]
+    silent = np.nextafter(pooled[-1:], np.float32(np.inf))
+    return np.concatenate((silent, pooled[::-1])).astype(np.float64)
 
 
 def search_thresholds(dev: Traces, scoring: Scoring) -> OperatingPoints:
@@ -151,8 +175,8 @@ def choose_points(curve: Curve, scoring: Scoring) -> OperatingPoints:
     worst = np.maximum.accumulate(alarms[::-1])[::-1]
     for budget in scoring.false_alarms_per_24h:
         within = np.flatnonzero(worst <= budget)
-        # Of equal sensitivities the fewest false alarms, of those the highest threshold.
-        best = max(within, key=lambda i: (sensitivity[i], -alarms[i], i))
+        # Of equal sensitivities the highest threshold.
+        best = max(within, key=lambda i: (sensitivity[i], i))
         chosen = with_threshold(scoring, float(curve.thresholds[best]))
         points.append(
             OperatingPoint(

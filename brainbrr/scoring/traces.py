@@ -3,6 +3,7 @@
 Shape suffix N: samples of a recording, of its trace, or of a window.
 """
 
+import functools
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -49,6 +50,11 @@ class Trace:
         if self.references is None:
             raise DataError("scores need the recording's annotation, and it has none", where=self.key)
         return self.references
+
+    @functools.cached_property
+    def peak(self) -> np.float32:
+        """The highest probability, 0 where no window said anything."""
+        return np.float32(np.fmax.reduce(self.probability_N, initial=0))
 
     @property
     def uncovered_s(self) -> float:

@@ -1,0 +1,40 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brainbrr.errors import DataError
+from brainbrr.scoring.intervals import Event, to_intervals, to_mask
+
+TENTHS = st.integers(-20, 120)
+
+
+@given(st.lists(st.tuples(TENTHS, st.integers(0, 40))))
+def test_intervals_are_sorted_disjoint_and_cover_the_same_time(pairs):
+    events = [Event(start / 10, (start + length) / 10) for start, length in pairs]
+    intervals = to_intervals(events, duration_s=10.0)
+    assert (intervals[:, 1] > intervals[:, 0]).all()
+    assert (intervals[1:, 0] > intervals[:-1, 1]).all()
+    covered = np.zeros(100, dtype=bool)
+    for start, length in pairs:
+        covered[max(0, start) : max(0, start + length)] = True
+    assert (to_mask(intervals, 10.0, 100) == covered).all()
+
+
+@pytest.mark.parametrize("event", [Event(2.0, 1.0), Event(math.nan, 1.0), Event(0.0, math.inf)])
+def test_times_that_are_no_interval_are_refused(event):
+    with pytest.raises(DataError, match="no interval"):
+        to_intervals([event], 10.0)
+
+
+def test_a_sample_counts_when_the_interval_only_touches_it():
+    mask = to_mask(np.array([[1.3, 2.1]]), rate_hz=1.0, n_samples=5)
+    assert mask.tolist() == [False, True, True, False, False]
+
+
+@given(st.integers(0, 100_000), st.integers(1, 1000), st.sampled_from([16.0, 100.0, 256.0, 250.0, 512 / 3]))
+def test_rounding_of_seconds_adds_no_sample(start, length, rate_hz):
+    interval = np.array([[start / rate_hz, (start + length) / rate_hz]])
+    assert np.flatnonzero(to_mask(interval, rate_hz, start + length + 5)).tolist() == [*range(start, start + length)]
