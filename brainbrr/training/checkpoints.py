@@ -4,8 +4,8 @@ A checkpoint is what ``torch.save`` writes: a zip archive of tensors and one pic
 ``weights_only=True``. The archive stores a CRC-32 of every record; :func:`read_checkpoint` recomputes them all first,
 which torch's own reader does not, so that a truncated or altered file is recognised.
 
-    {"schema": 1, "smoke": bool, "step": int, "config": {...}, "code": {...}, "environment": {...}, "data": {...},
-     "state": {...}}
+    {"schema": 1, "smoke": bool, "step": int, "metrics_bytes": int, "config": {...}, "code": {...},
+     "environment": {...}, "data": {...}, "state": {...}}
 
 ``state`` is :class:`brainbrr.training.state.TrainState`; the rest says where it came from.
 """
@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -28,7 +28,8 @@ from brainbrr.errors import CheckpointError, OutputError
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{6,})\.pt")
-_KEYS = {"schema", "smoke", "step", "config", "code", "environment", "data", "state"}
+_KEYS = {"schema", "smoke", "step", "metrics_bytes", "config", "code", "environment", "data", "state"}
+_PLAIN = {torch.Tensor, torch.nn.Parameter, str, int, float, bool, type(None)}
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +90,30 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (tensors and plain data) to ``path``, atomically.
 
     Raises:
+        TypeError: it holds something that :func:`read_checkpoint` would refuse.
         OutputError: it cannot be written, for instance because the disk is full.
     """
+    _check_plain(content, "content")
     with atomic_write(path) as file:
         _save(content, file)
+
+
+def _check_plain(value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(key, f"a key of {name}")
+            _check_plain(item, f"{name}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _check_plain(item, f"{name}[{number}]")
+    elif type(value) not in _PLAIN:
+        raise TypeError(f"{name} is a {type(value).__name__}, neither a tensor nor plain data")
 
 
 def _save(content: dict[str, Any], file: IO[bytes]) -> None:
     errors: list[OSError] = []
     try:
-        torch.save(content, _Remembering(file, errors))
+        torch.save(content, cast("IO[bytes]", _Remembering(file, errors)))
     except RuntimeError as error:
         # torch's archive writer turns an OSError of the file into a RuntimeError of its own: the cause says more.
         if errors:
@@ -138,7 +153,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "holds objects other than tensors and plain data, and was not loaded",
             where=path,
-            hint=f"A checkpoint from another source can run code when loaded carelessly. {_first_line(error)}",
+            got=found[1] if (found := re.search(r"Unsupported \w+: (?:GLOBAL )?(\S+)", str(error))) else None,
+            hint="Loading such a file can run code: do not use it unless you know where it comes from",
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"damaged checkpoint: {_first_line(error)}", where=path) from error

@@ -136,4 +136,4 @@ def check_same_data(start: Start, facts: Mapping[str, Any], *, override: bool) -
             hint="Check data.directory, BGB_DATA_DIR and BGB_LIMIT_FILES; --override-config goes on anyway",
         )
     log.warning("going on with other data: %s", shown)
-    return start.content["data"]["fingerprint"] == facts["fingerprint"]
+    return bool(start.content["data"]["fingerprint"] == facts["fingerprint"])

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,7 +52,8 @@ class Loop:
     windows: Windows
     validation: Validation | None
     device: torch.device
-    write_checkpoint: Callable[[TrainState], None]
+    write_checkpoint: Callable[[TrainState, int], None]
+    """Given the length in bytes that the metrics log has by then."""
     metrics: MetricsLog | None
     """On the writer only."""
     trackers: Trackers
@@ -101,7 +102,7 @@ class Loop:
                 with autocast(training, self.device):
                     logits_BT = self.forward(signal_BCT)
                     batch_loss = self.loss(logits_BT, label_BT, valid_BT) * scale
-                state.scaler.scale(batch_loss).backward()
+                state.scaler.scale(batch_loss).backward()  # type: ignore[no-untyped-call] # torch has no types here
             loss += batch_loss.detach()
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(training.clip_norm)
@@ -199,7 +200,7 @@ class Loop:
         self.trackers.write(progress.step, "train", values)
         self.console.step(step=progress.step, loss=loss, learning_rate=rate, n_windows=group.n_global)
 
-    def _groups(self) -> Iterator[Group]:
+    def _groups(self) -> Generator[Group, None, None]:
         """Yield this process's share of one optimizer step after the other, from where the sampler is."""
         sampler, training = self.state.sampler, self.config.training
         while True:
@@ -283,9 +284,7 @@ class Loop:
         return self._save_agreed or (every is not None and self.state.progress.step % every == 0)
 
     def _checkpoint(self) -> None:
-        if self.metrics is not None:
-            self.state.progress.metrics_bytes = self.metrics.sync()
-        self.write_checkpoint(self.state)
+        self.write_checkpoint(self.state, 0 if self.metrics is None else self.metrics.sync())
         self._saved_step = self.state.progress.step
         self._saved_at = time.monotonic()
 

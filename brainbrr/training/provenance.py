@@ -20,7 +20,7 @@ def code_in_use(config: Config, device: torch.device) -> dict[str, Any]:
     """Return versions, device, kernel and threads: what another last bit may come from."""
     return {
         "brainbrr": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "python": platform.python_version(),
         "device": describe_device(device),
         "kernel": resolve_kernel(config.model.mamba.kernel, device),
@@ -90,7 +90,7 @@ class RunRecord:
                 **self._record,
                 "status": status,
                 "steps": progress.step,
-                "epochs": progress.epoch,
+                "epoch": self._state.sampler.epoch,
                 "skipped_steps": progress.skipped_steps,
                 "best": [{"score": score, "step": step} for score, step in progress.best],
                 "seconds": round(seconds, 3),

@@ -98,7 +98,8 @@ def _train(config: Config, options: Options, folder: OutputFolder, device: torch
     if start is not None:
         same_data = check_same_data(start, run.facts(), override=options.override_config)
         run.state.load_state_dict(start.content["state"], same_data=same_data)
-    resumed_from, in_place = (None, False) if start is None else (start.path, start.in_place)
+    resumed_from = None if start is None else start.path
+    metrics_bytes = start.content["metrics_bytes"] if start is not None and start.in_place else 0
     # Its tensors are copied by now: let them go before the first step.
     del start
 
@@ -112,7 +113,7 @@ def _train(config: Config, options: Options, folder: OutputFolder, device: torch
         if writer:
             folder.prepare(fresh=fresh, step=state.progress.step)
             record.start(folder)
-            metrics = MetricsLog(folder.metrics, smoke=smoke, start=state.progress.metrics_bytes if in_place else 0)
+            metrics = MetricsLog(folder.metrics, smoke=smoke, start=metrics_bytes)
             stack.callback(metrics.close)
         trackers = stack.enter_context(open_trackers(config, folder.root, smoke=smoke, writer=writer))
         console = make_console(config.training.log_every_steps) if writer else Silent()
@@ -187,12 +188,12 @@ def _prepare(config: Config, device: torch.device) -> _Run:
     return _Run(windows, held_out, loss, _build_state(config, model, sampler, device))
 
 
-def _writer_of(config: Config, folder: OutputFolder, head: dict[str, Any]) -> Callable[[TrainState], None]:
+def _writer_of(config: Config, folder: OutputFolder, head: dict[str, Any]) -> Callable[[TrainState, int], None]:
     """Return what writes a checkpoint of a state, and deletes those that are no longer wanted."""
 
-    def write(state: TrainState) -> None:
+    def write(state: TrainState, metrics_bytes: int) -> None:
         progress = state.progress
-        content = {**head, "step": progress.step, "state": state.state_dict()}
+        content = {**head, "step": progress.step, "metrics_bytes": metrics_bytes, "state": state.state_dict()}
         if not distributed.is_writer():
             return
         write_checkpoint(checkpoint_path(folder.checkpoints, progress.step), content)
@@ -220,7 +221,8 @@ def _build_state(config: Config, model: torch.nn.Module, sampler: WindowSampler,
 
 def _build_ema(model: torch.nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
     """Return a moving average of the parameters; buffers (the statistics of norms) are copied as they are."""
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay))
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch has no types here
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average)
 
 
 def _wrap(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

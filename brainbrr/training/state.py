@@ -31,8 +31,6 @@ class Progress:
     """Validations since the best metric."""
     stopped_early: bool = False
     """Whether patience ran out: nothing is left to do."""
-    metrics_bytes: int = 0
-    """Length of ``metrics.jsonl`` at this point."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -96,13 +94,15 @@ class TrainState:
 
 def random_state() -> dict[str, Any]:
     """Return the state of every global generator of this process: Python's, numpy's, torch's."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (other people's code draws from it)
-    assert isinstance(keys, np.ndarray)
+    # Not ours, but other people's code draws from numpy's global generator.
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002
+    assert isinstance(legacy, dict)
+    words = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "numpy": {**legacy, "state": {"key": words, "pos": int(legacy["state"]["pos"])}},
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
@@ -110,8 +110,8 @@ def load_random_state(state: dict[str, Any]) -> None:
     """Put back what :func:`random_state` returned."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
-    name, words, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, words.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002 (as above)
+    words = state["numpy"]["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": words}})  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
@@ -120,5 +120,5 @@ def load_random_state(state: dict[str, Any]) -> None:
 def seed_everything(seed: int) -> None:
     """Seed every global generator of this process."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (as above)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
