@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from brainbrr.errors import ConfigError
+from brainbrr.recordings.bids import Bids
+from brainbrr.recordings.chbmit import ChbMit
+from brainbrr.recordings.siena import Siena
 from brainbrr.recordings.tusz import Tusz
 from brainbrr.recordings.types import Annotation, Located
 
@@ -30,7 +33,7 @@ class CorpusReader(Protocol):
         ...
 
 
-_OURS: dict[str, type[CorpusReader]] = {"tusz": Tusz}
+_OURS: dict[str, type[CorpusReader]] = {"tusz": Tusz, "chb-mit": ChbMit, "siena": Siena, "bids": Bids}
 
 
 def reader_names() -> list[str]:

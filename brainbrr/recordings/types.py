@@ -72,6 +72,8 @@ class Skipped:
 
     key: str
     reason: str
+    bad: bool = True
+    """False where nothing is wrong with it: it is only shorter than a window."""
 
 
 def merge(seizures: list[Seizure]) -> tuple[Seizure, ...]:

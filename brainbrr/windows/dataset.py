@@ -197,11 +197,12 @@ def check_skipped(skipped: Sequence[Skipped], n_tried: int, config: Config, spli
     Raises:
         DataError: naming the first ones.
     """
-    if len(skipped) > config.data.max_skipped_share * n_tried:
+    bad = [one for one in skipped if one.bad]
+    if len(bad) > config.data.max_skipped_share * n_tried:
         raise DataError(
             f"too many recordings of {split} skipped",
             where="data.max_skipped_share",
-            got=f"{len(skipped)} of {n_tried}: {'; '.join(f'{one.key} ({one.reason})' for one in skipped[:3])}",
+            got=f"{len(bad)} of {n_tried}: {'; '.join(f'{one.key} ({one.reason})' for one in bad[:3])}",
             expected=f"a share up to {config.data.max_skipped_share:g}",
         )
 

@@ -50,7 +50,7 @@ def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1
         if isinstance(indexed, Recording):
             if config.windows.short == "skip" and indexed.duration_s < config.windows.length_s:
                 log.info("skipped %s: shorter than a window", located.key)
-                skipped.append(Skipped(located.key, f"shorter than a window ({indexed.duration_s:g} s)"))
+                skipped.append(Skipped(located.key, f"shorter than a window ({indexed.duration_s:g} s)", bad=False))
             else:
                 recordings.append(indexed)
             continue
@@ -58,13 +58,8 @@ def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1
             raise indexed
         log.warning("skipped %s: %s", located.key, indexed)
         skipped.append(Skipped(located.key, str(indexed)))
-    _check(skipped, len(used[split]), config, split)
+    check_skipped(skipped, len(used[split]), config, split)
     return Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
-
-
-def _check(skipped: Sequence[Skipped], n_tried: int, config: Config, split: str) -> None:
-    bad = [one for one in skipped if not one.reason.startswith("shorter than a window")]
-    check_skipped(bad, n_tried, config, split)
 
 
 def _strangers(keys: Sequence[str], config: Config, directory: Path) -> list[Skipped]:
