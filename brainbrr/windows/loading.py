@@ -8,8 +8,8 @@ from brainbrr import environment
 from brainbrr.config import Config
 from brainbrr.errors import DataError
 from brainbrr.recordings.corpus import open_corpus
-from brainbrr.recordings.edf import read_facts
 from brainbrr.recordings.index import MissingLabelsError, index_recordings
+from brainbrr.recordings.single import unlabeled
 from brainbrr.recordings.splits import SPLITS, check_disjoint, split_recordings
 from brainbrr.recordings.types import Recording, Skipped
 from brainbrr.windows.dataset import Windows, check_skipped
@@ -62,6 +62,17 @@ def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1
     return Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
 
 
+def split_names(config: Config) -> list[str]:
+    """Return the splits that hold a recording.
+
+    Raises:
+        DataError: there is no corpus.
+    """
+    corpus = open_corpus(config.data)
+    splits = split_recordings(corpus.located, config.data, where=corpus.directory)
+    return [name for name in SPLITS if splits[name]]
+
+
 def _strangers(keys: Sequence[str], config: Config, directory: Path) -> list[Skipped]:
     if keys and config.data.on_bad_recording == "error":
         raise DataError(
@@ -79,13 +90,5 @@ def load_files(config: Config, paths: Sequence[Path | str]) -> Windows:
     Raises:
         DataError: a file is refused.
     """
-    recordings = []
-    for path in map(Path, paths):
-        facts = read_facts(path, config.data.montage)
-        recordings.append(
-            Recording(
-                path=path, key=str(path), patient="", split=None, session="", montage="", annotation=None,
-                n_samples=facts.n_samples, rate=facts.rate, interpolated=facts.interpolated, seizures=(),
-            )
-        )  # fmt: skip
+    recordings = [unlabeled(Path(path), config.data.montage) for path in paths]
     return Windows(config, "files", recordings, n_found=len(recordings))
