@@ -1,7 +1,7 @@
 """Write files so that a reader sees the old content or the new, never half of it."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +19,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        # Not mkstemp: its files are for their owner only, and stay so under their final name.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        handle = temporary.open("xb")
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
-    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with handle as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from brainbrr.config.scoring import Scoring
-from brainbrr.scoring import samples
+from brainbrr.scoring import nedc, samples, szcore
 from brainbrr.scoring.intervals import Event, to_intervals
 from brainbrr.scoring.nedc import Counts
 from brainbrr.scoring.operating import (
@@ -97,14 +97,13 @@ def _detection_scores(scorer: str, total: Counts) -> Iterable[Score]:
     yield ratio("precision", scorer, hits, hits + alarms, reason="no event found", counts=counts)
     reason = "neither reference seizures nor events"
     yield ratio("F1", scorer, 2 * hits, 2 * hits + alarms + misses, reason=reason, counts=counts)
-    # A false alarm of the scorers by samples is a sample, and a day of them is not a number of alarms.
-    if scorer not in PER_SAMPLE:
-        yield ratio(
-            "false alarms per 24 h", scorer, alarms, total.duration_s / 86_400, reason="no recording", counts=counts
-        )
+    days = total.duration_s / 86_400
+    # A false alarm of the scorers by samples is a sample: its rate is a time, not a number of alarms.
+    name = "false alarm seconds per 24 h" if scorer in SAMPLE_S else "false alarms per 24 h"
+    yield ratio(name, scorer, alarms * SAMPLE_S.get(scorer, 1.0), days, reason="no recording", counts=counts)
 
 
-PER_SAMPLE = frozenset({"EPOCH", "SzCORE samples"})
+SAMPLE_S = {"EPOCH": nedc.EPOCH_S, "SzCORE samples": 1 / szcore.SAMPLE_RATE_HZ}
 
 
 def score_to_dict(score: Score) -> dict[str, Any]:

@@ -57,16 +57,19 @@ def to_intervals(events: Iterable[Interval], duration_s: float) -> Intervals:
     return np.column_stack((pairs[first, 0], reach[last]))
 
 
-def to_mask(intervals: Intervals, rate_hz: float, n_samples: int) -> NDArray[np.bool_]:
-    """Mark every sample ``[k, k + 1) / rate_hz`` that an interval touches.
+def to_mask(intervals: Intervals, rate_hz: float, n_samples: int, block: int = 1) -> NDArray[np.bool_]:
+    """Mark the samples k with onset <= k / rate < offset, then the blocks of ``block`` samples that hold such a one.
 
-    >>> to_mask(np.array([[0.5, 1.0]]), 4.0, 6).astype(int).tolist()
-    [0, 0, 1, 1, 0, 0]
+    The rule of the windows' labels. Returns ``n_samples`` blocks; ``rate_hz`` is that of the samples.
+
+    >>> to_mask(np.array([[0.5, 1.01]]), 4.0, 6).astype(int).tolist()
+    [0, 0, 1, 1, 1, 0]
+    >>> to_mask(np.array([[0.5, 1.01]]), 4.0, 3, block=2).astype(int).tolist()
+    [0, 1, 1]
     """
     mask = np.zeros(n_samples, dtype=np.bool_)
-    # Seconds that were samples once carry a rounding error of their own; it must not add a sample.
-    starts = np.floor(intervals[:, 0] * rate_hz + 1e-6).astype(np.int64)
-    stops = np.ceil(intervals[:, 1] * rate_hz - 1e-6).astype(np.int64)
-    for start, stop in zip(starts, stops, strict=True):
-        mask[start:stop] = True
+    # Times in label files have four decimals; what lies nearer to a sample than that is on it.
+    edges = np.ceil(np.round(intervals * rate_hz, 3)).astype(np.int64)
+    for start, stop in edges[edges[:, 1] > edges[:, 0]]:
+        mask[start // block : -(-stop // block)] = True
     return mask

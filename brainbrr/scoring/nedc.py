@@ -18,10 +18,7 @@ EPOCH_S = 0.25
 
 @dataclass(frozen=True)
 class Counts:
-    """Hits, misses and false alarms over ``duration_s`` of recording; TAES counts fractions of events.
-
-    ``alarm_s`` is what one false alarm stands for in a rate: 1 counts events, an epoch's length counts seconds.
-    """
+    """Hits, misses and false alarms in ``duration_s`` of recording: events, fractions of them (TAES) or samples."""
 
     hits: float = 0.0
     misses: float = 0.0

@@ -15,7 +15,7 @@ from brainbrr.scoring.evaluation import Evaluation
 from brainbrr.scoring.intervals import Event
 from brainbrr.scoring.operating import budget_name
 from brainbrr.scoring.traces import Trace
-from brainbrr.scoring.writers import write_atomically
+from brainbrr.scoring.writers import write_bytes
 
 BLUE, RED, GRAY = "#2166ac", "#b2182b", "#777777"
 # More points than a screen has pixels only cost time.
@@ -143,4 +143,4 @@ def _save(figure: Figure, path: str | Path) -> Path:
     buffer = io.BytesIO()
     # Without the writer's version the same figure is the same bytes.
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return write_atomically(path, buffer.getvalue())
+    return write_bytes(path, buffer.getvalue())

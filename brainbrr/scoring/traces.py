@@ -35,11 +35,13 @@ class Trace:
     probability_N: NDArray[np.float32]
     valid_N: NDArray[np.bool_]
     references: Intervals | None = None
+    block: int = 1
+    """Samples of the model in one of the trace."""
 
     @property
     def label_N(self) -> NDArray[np.bool_]:
-        """The samples that a reference seizure touches."""
-        return to_mask(self.annotated(), self.rate_hz, len(self.probability_N))
+        """The samples that hold at least one of the model's that is seizure."""
+        return to_mask(self.annotated(), self.rate_hz * self.block, len(self.probability_N), self.block)
 
     def annotated(self) -> Intervals:
         """Return the reference seizures.
@@ -133,6 +135,7 @@ class Stitcher:
             probability_N=np.where(valid_N, mean_N, np.nan).astype(np.float32),
             valid_N=valid_N,
             references=self.references,
+            block=self.factor,
         )
 
 
@@ -148,10 +151,11 @@ class Traces:
         twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
         if twice:
             raise DataError("recordings stitched twice", where=self.split, got=", ".join(twice))
-        uncovered = [trace.key for trace in self.traces if not trace.valid_N.all()]
-        if uncovered:
-            seconds = sum(trace.uncovered_s for trace in self.traces)
-            logger.warning("%.1f s of %d recordings in no window: %s", seconds, len(uncovered), ", ".join(uncovered))
+        gaps = [trace for trace in self.traces if not trace.valid_N.all()]
+        if gaps:
+            first = ", ".join(trace.key for trace in gaps[:3]) + (", ..." if len(gaps) > 3 else "")
+            seconds = sum(trace.uncovered_s for trace in gaps)
+            logger.warning("%.1f s of %d recordings in no window: %s", seconds, len(gaps), first)
 
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.traces)

@@ -1,11 +1,8 @@
-"""Results as files. Each is written beside its final name, flushed, then renamed: a reader never sees half a file."""
+"""Results as files, each whole or not at all."""
 
-import contextlib
 import io
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,42 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from brainbrr.errors import OutputError
+from brainbrr.atomic import atomic_write
 from brainbrr.scoring.intervals import Event
 from brainbrr.scoring.traces import Trace
 
 BIDS_COLUMNS = ("onset", "duration", "eventType", "confidence", "channels", "dateTime", "recordingDuration")
 
 
-def write_atomically(path: str | Path, content: bytes) -> Path:
+def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a whole file, or leave the one before as it was. Missing folders are made.
 
     Raises:
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not mkstemp, whose files nobody else may read.
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write the result: {error.strerror or error}", where=path) from error
+    with atomic_write(path) as stream:
+        stream.write(content)
     return path
 
 
 def write_json(path: str | Path, plain: Mapping[str, Any]) -> Path:
     """Write plain data; NaN and infinity are refused, for JSON has neither."""
-    return write_atomically(path, (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode())
+    return write_bytes(path, (json.dumps(plain, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_bids_tsv(path: str | Path, events: Sequence[Event], duration_s: float, start: datetime | None = None) -> Path:
@@ -63,7 +46,7 @@ def write_bids_tsv(path: str | Path, events: Sequence[Event], duration_s: float,
     for onset, duration, kind, confidence in rows or [(0.0, duration_s, "bckg", math.nan)]:
         sure = "n/a" if math.isnan(confidence) else f"{confidence:.4f}"
         lines.append("\t".join((f"{onset:.4f}", f"{duration:.4f}", kind, sure, "n/a", clock, f"{duration_s:.4f}")))
-    return write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def write_csv_bi(path: str | Path, events: Sequence[Event], duration_s: float, name: str) -> Path:
@@ -84,7 +67,7 @@ def write_csv_bi(path: str | Path, events: Sequence[Event], duration_s: float, n
         lines.append(f"TERM,{event.onset_s:.4f},{event.offset_s:.4f},seiz,{sure:.4f}")
     if not events:
         lines.append(f"TERM,0.0000,{duration_s:.4f},bckg,1.0000")
-    return write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
 def write_trace(path: str | Path, trace: Trace) -> Path:
@@ -93,4 +76,4 @@ def write_trace(path: str | Path, trace: Trace) -> Path:
     np.savez_compressed(
         buffer, probability=trace.probability_N, rate_hz=trace.rate_hz, duration_s=trace.duration_s, key=trace.key
     )
-    return write_atomically(path, buffer.getvalue())
+    return write_bytes(path, buffer.getvalue())

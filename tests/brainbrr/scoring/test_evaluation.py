@@ -64,6 +64,9 @@ def test_without_seizures_the_undefined_is_nan_with_a_reason_and_the_defined_sta
     assert undefined["TAES", "sensitivity"] == "no reference seizure"
     assert undefined["OVLP", "sensitivity at 1 FA/24 h"] == "no reference seizure on dev"
     assert found["OVLP", "precision"].value == 0.0
+    # Two false events of 30 s in 2,400 s.
+    for scorer in ("EPOCH", "SzCORE samples"):
+        assert found[scorer, "false alarm seconds per 24 h"].value == pytest.approx(60 * 86_400 / 2400)
 
 
 def test_no_recording_at_all_is_undefined_throughout():

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brainbrr.errors import DataError
+from brainbrr.recordings.types import Seizure, merge
 from brainbrr.scoring.intervals import Event, to_intervals, to_mask
+from brainbrr.windows.cutting import mask, seizure_samples
 
 TENTHS = st.integers(-20, 120)
 
@@ -29,9 +31,20 @@ def test_times_that_are_no_interval_are_refused(event):
         to_intervals([event], 10.0)
 
 
-def test_a_sample_counts_when_the_interval_only_touches_it():
-    mask = to_mask(np.array([[1.3, 2.1]]), rate_hz=1.0, n_samples=5)
-    assert mask.tolist() == [False, True, True, False, False]
+@given(
+    st.lists(st.tuples(st.integers(0, 9999), st.integers(1, 4000)), max_size=4),
+    st.sampled_from([16.0, 100.0, 250.0, 256.0]),
+    st.integers(1, 20),
+)
+def test_labels_are_those_of_the_windows(pairs, rate_hz, block):
+    seizures = merge([Seizure(start / 1000, (start + length) / 1000) for start, length in pairs])
+    n_samples = int(10 * rate_hz)
+    expected = mask(0, n_samples, seizure_samples(seizures, rate_hz, n_samples)) > 0
+    intervals = to_intervals(seizures, 10.0)
+    assert (to_mask(intervals, rate_hz, n_samples) == expected).all()
+    blocks = -(-n_samples // block)
+    padded = np.pad(expected, (0, blocks * block - n_samples)).reshape(blocks, block)
+    assert (to_mask(intervals, rate_hz, blocks, block) == padded.any(axis=1)).all()
 
 
 @given(st.integers(0, 100_000), st.integers(1, 1000), st.sampled_from([16.0, 100.0, 256.0, 250.0, 512 / 3]))

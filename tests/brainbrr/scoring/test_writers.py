@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from brainbrr.errors import OutputError
+from brainbrr.recordings.bids import read_events
+from brainbrr.recordings.labels import read_tusz_labels
 from brainbrr.scoring import Event, Stitcher
-from brainbrr.scoring.writers import write_atomically, write_bids_tsv, write_csv_bi, write_json, write_trace
+from brainbrr.scoring.writers import write_bids_tsv, write_bytes, write_csv_bi, write_json, write_trace
 
 EVENTS = [Event(36.8868, 183.3055, 0.97), Event(200.0, 210.5)]
 
@@ -52,6 +54,19 @@ def test_csv_bi_is_that_of_tusz(tmp_path):
     )
 
 
+@pytest.mark.parametrize("events", [EVENTS, []])
+def test_the_readers_of_a_corpus_read_what_was_written(tmp_path, events):
+    tsv = read_events(write_bids_tsv(tmp_path / "sub-1_events.tsv", events, 1275.0))
+    csv_bi = read_tusz_labels(
+        write_csv_bi(tmp_path / "aaaaaaac_s001_t000.csv_bi", events, 1275.0, "aaaaaaac_s001_t000")
+    )
+    for annotation in (tsv, csv_bi):
+        assert annotation.duration_s == 1275.0
+        assert [(seizure.onset_s, seizure.offset_s) for seizure in annotation.seizures] == [
+            pytest.approx((event.onset_s, event.offset_s), abs=1e-4) for event in events
+        ]
+
+
 def test_csv_bi_without_events_is_background(tmp_path):
     last = write_csv_bi(tmp_path / "x.csv_bi", [], 600.0, "x").read_text().splitlines()[-1]
     assert last == "TERM,0.0000,600.0000,bckg,1.0000"
@@ -73,14 +88,14 @@ def test_json_refuses_nan(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = write_atomically(tmp_path / "x.json", b"old")
+    path = write_bytes(tmp_path / "x.json", b"old")
 
     def full(_descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"No space left on device") as caught:
-        write_atomically(path, b"new")
+        write_bytes(path, b"new")
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
@@ -88,11 +103,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
-        write_atomically(tmp_path / "out" / "x.json", b"")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bytes(tmp_path / "out" / "x.json", b"")
 
 
 def test_a_result_is_as_readable_as_any_new_file(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
-    path = write_atomically(tmp_path / "x", b"")
+    path = write_bytes(tmp_path / "x", b"")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
