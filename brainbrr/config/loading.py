@@ -33,7 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"cannot be read as a configuration file: {error}", where=path) from error
     tree, lines = _parse(text, path)
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return _validate(tree, lines, path)
 
 
@@ -72,7 +72,12 @@ def _collect_lines(node: Any, prefix: tuple[str, ...], lines: Lines) -> None:
         _collect_lines(value, place, lines)
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set the key of ``section.key=value`` in ``tree``.
+
+    Raises:
+        ConfigError: it has not that form, or its value is no YAML.
+    """
     key, equals, text = override.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):

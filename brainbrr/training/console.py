@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
 from brainbrr.training.validation import Scores
@@ -207,3 +207,22 @@ def logging_to_stderr(*, level: int = logging.INFO) -> Iterator[None]:
         log.setLevel(before)
         if _shared:
             _shared.pop()
+
+
+def ignore(n_windows: int) -> None:
+    """Take notice of progress that nobody watches."""
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of ``total`` windows: a bar on a terminal, a line at the end elsewhere."""
+    if not is_terminal(sys.stderr):
+        since = time.monotonic()
+        yield ignore
+        log.info("%s: %d windows in %s", what, total, duration(time.monotonic() - since))
+        return
+    from rich.progress import Progress
+
+    with Progress(console=rich_console()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda n: progress.advance(task, n)

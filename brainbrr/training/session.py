@@ -182,7 +182,8 @@ def _prepare(config: Config, device: torch.device) -> _Run:
         held_out = load_split(config, training.validation.split, rank=distributed.rank(), world_size=n_processes)
         held_out.prepare()
     loss = build_loss(training.loss, positive_weight(training.loss, windows.seizure_share))
-    model = build_detector(config, seizure_share=windows.seizure_share).to(device)
+    # Windows without a single seizure say nothing about how rare seizures are.
+    model = build_detector(config, seizure_share=windows.seizure_share or None).to(device)
     # The weights are drawn, the same everywhere; from here on each process drops out other units.
     torch.manual_seed(config.run.seed + distributed.rank())
     return _Run(windows, held_out, loss, _build_state(config, model, sampler, device))
