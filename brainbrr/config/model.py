@@ -36,8 +36,8 @@ class Mamba(Section):
     """Channels per head: a power of two."""
     ngroups: int = Field(default=1, ge=1)
     """Groups of heads that share B and C."""
-    chunk_size: int = Field(default=64, ge=16, le=256)
-    """Steps per chunk of the scan: a power of two. Changes rounding and speed, nothing else."""
+    chunk_size: int = Field(default=32, ge=16, le=256)
+    """Steps per chunk of the PyTorch scan: a power of two. Changes rounding and speed, nothing else."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on each layer's output, before the residual."""
     kernel: Literal["auto", "cuda", "torch"] = "auto"

@@ -1,12 +1,13 @@
-"""The detector: encoder, bidirectional Mamba-2, head; and what it refuses at its door."""
+"""The detector: encoder, bidirectional Mamba-2, head."""
 
 from torch import Tensor, nn
 
 from brainbrr.config import Config
 from brainbrr.config.encoders import encoder_class
 from brainbrr.config.model import Model
-from brainbrr.errors import ConfigError, ModelInputError
+from brainbrr.errors import ConfigError
 from brainbrr.models.bimamba import BiMamba2
+from brainbrr.models.door import admit
 from brainbrr.models.encoder import STRIDE
 from brainbrr.models.head import Head
 from brainbrr.montage import N_CHANNELS
@@ -30,35 +31,11 @@ class Detector(nn.Module):
         Raises:
             ModelInputError: another shape, channel count or dtype, or a value that is not finite.
         """
-        self._check(signal_BCT)
+        signal_BCT = admit(signal_BCT, self.in_channels, self.head.projection.weight.dtype)
         features_BDL = self.encoder(signal_BCT)
         features_BLD = self.norm(features_BDL.transpose(1, 2))
         logits: Tensor = self.head(self.mamba(features_BLD))
         return logits.to(signal_BCT.dtype)
-
-    def _check(self, signal: Tensor) -> None:
-        dtype = self.head.projection.weight.dtype
-        if signal.ndim != 3 or signal.shape[1] != self.in_channels:
-            raise ModelInputError(
-                "the signal has the wrong shape",
-                where="detector",
-                got=tuple(signal.shape),
-                expected=f"(batch, {self.in_channels}, samples)",
-            )
-        if signal.shape[2] == 0 or signal.shape[2] % STRIDE:
-            raise ModelInputError(
-                "the signal has the wrong length",
-                where="detector",
-                got=f"{signal.shape[2]} samples",
-                expected=f"a multiple of {STRIDE}",
-            )
-        if signal.dtype != dtype:
-            raise ModelInputError(
-                "the signal has the wrong dtype",
-                where="detector",
-                got=signal.dtype,
-                expected=f"{dtype}, as the weights",
-            )
 
 
 def build_detector(config: Config, *, seizure_share: float | None = None) -> Detector:

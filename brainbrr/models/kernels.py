@@ -24,6 +24,8 @@ Resolved = Literal["cuda", "torch"]
 
 logger = logging.getLogger(__name__)
 
+CUDA_CHUNK_SIZE = 256
+"""mamba-ssm's default: its kernels are tuned for it, while a CPU wants small chunks."""
 PACKAGES = ("mamba_ssm", "causal_conv1d")
 
 
@@ -81,7 +83,7 @@ def cuda_scan(layer: "Mamba2", zxbcdt: Tensor) -> Tensor:
         layer.dt_bias,
         -torch.exp(layer.A_log.float()),
         D=layer.D,
-        chunk_size=layer.chunk_size,
+        chunk_size=CUDA_CHUNK_SIZE,
         activation="silu",
         rmsnorm_weight=layer.norm.weight,
         rmsnorm_eps=layer.norm.eps,

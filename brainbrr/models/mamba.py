@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brainbrr.models.fused import conv_silu, gated_rms_norm
 from brainbrr.models.kernels import Kernel, cuda_scan, resolve_kernel
 from brainbrr.models.ssd import ssd_scan
 
@@ -28,10 +29,7 @@ class GatedRMSNorm(nn.Module):
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """Map two (..., E) to (..., E)."""
-        gated = y * functional.silu(z)
-        grouped = gated.view(*gated.shape[:-1], self.groups, -1)
-        scale = torch.rsqrt(grouped.square().mean(-1, keepdim=True) + self.eps)
-        return (grouped * scale).view_as(gated) * self.weight
+        return gated_rms_norm(y, z, self.weight, self.groups, self.eps)
 
 
 class Mamba2(nn.Module):
@@ -46,7 +44,7 @@ class Mamba2(nn.Module):
         expand: int = 2,
         headdim: int = 64,
         ngroups: int = 1,
-        chunk_size: int = 64,
+        chunk_size: int = 32,
         kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
@@ -84,27 +82,15 @@ def torch_scan(layer: Mamba2, zxbcdt: Tensor) -> Tensor:
         batch, length, _ = wide.shape
         heads, groups, state = layer.dt_bias.shape[0], layer.ngroups, layer.d_state
         z, xbc, dt = torch.split(wide, [layer.d_inner, layer.conv1d.in_channels, heads], dim=-1)
-        xbc = functional.silu(causal_conv(xbc, layer.conv1d.weight[:, 0], layer.conv1d.bias))
+        assert layer.conv1d.bias is not None
+        xbc = conv_silu(xbc, layer.conv1d.weight[:, 0], layer.conv1d.bias)
         x, b, c = torch.split(xbc, [layer.d_inner, groups * state, groups * state], dim=-1)
         x = x.reshape(batch, length, heads, layer.headdim)
         b, c = (t.reshape(batch, length, groups, state) for t in (b, c))
         dt = functional.softplus(dt + layer.dt_bias)
-        y = ssd_scan(x, dt, -layer.A_log.exp(), b, c, layer.chunk_size) + layer.D[:, None] * x
+        y = ssd_scan(x, dt, -layer.A_log.exp(), b, c, layer.D, layer.chunk_size)
         normed: Tensor = layer.norm(y.reshape(batch, length, layer.d_inner), z)
         return normed.to(zxbcdt.dtype)
-
-
-def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve each channel of (B, L, C) with its row of ``weight`` (C, K); step t sees t-K+1 to t.
-
-    Shifted multiply-adds: with K of 2 to 4 on a channels-last layout they cost less than a convolution's transposes.
-    """
-    taps = weight.shape[1]
-    padded = functional.pad(x, (0, 0, taps - 1, 0))
-    out = padded[:, : x.shape[1]] * weight[:, 0]
-    for tap in range(1, taps):
-        out = torch.addcmul(out, padded[:, tap : tap + x.shape[1]], weight[:, tap])
-    return out if bias is None else out + bias
 
 
 def _initial_dt_bias(heads: int, low: float = 1e-3, high: float = 1e-1, floor: float = 1e-4) -> Tensor:

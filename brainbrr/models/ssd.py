@@ -1,21 +1,25 @@
 """The state-space scan of Mamba-2, exact, by chunks: matrix products inside a chunk, a recurrence between chunks.
 
-    h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t        y_t = C_t h_t
+    h_t = exp(dt_t a) h_{t-1} + dt_t B_t x_t        y_t = C_t h_t + D x_t
 
 Source: Dao and Gu, "Transformers are SSMs" (2024), section 6. Where this differs from the paper's listing: the product
-C B^T is made once for all heads of a group, the recurrence between chunks is a loop (linear in L; the listing is
-quadratic in the number of chunks), and a last chunk may be short.
+C B^T is made once for all heads of a group; the recurrence between chunks is a loop, linear in L (the listing is
+quadratic in the number of chunks); the backward pass is written by hand and makes the decays again, so that no matrix
+of Q by Q per head outlives the forward pass.
 
-Letters: B batch, L length, H heads, P channels of a head (headdim), G groups of heads, N state (d_state); C chunks of
-Q steps.
+Letters: B batch, L length, H heads, P channels of a head (headdim), G groups of heads, R = H / G, N state (d_state);
+C chunks of Q steps. "Chunked" tensors are contiguous (B, C, G, R, Q, ...).
 """
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk_size: int = 64) -> Tensor:
+def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk_size: int = 32) -> Tensor:
     """Scan a sequence from a zero state.
 
     Args:
@@ -24,38 +28,183 @@ def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk_size:
         a: (H,) decay rates, negative.
         b: (B, L, G, N) input weights; H is a multiple of G.
         c: (B, L, G, N) output weights.
+        d: (H,) weights of the direct path.
         chunk_size: steps per chunk; any L works.
 
     Returns:
-        (B, L, H, P), in x's dtype. Give float32 or float64: the state is kept in the dtype of the input.
+        (B, L, H, P). All arguments share one dtype, float32 or float64, and the state is kept in it.
     """
-    batch, length, heads, headdim = x.shape
-    groups, state = b.shape[2:]
+    length = x.shape[1]
     pad = -length % chunk_size
     if pad:  # dt = 0 neither decays the state nor adds to it
         x, b, c = (functional.pad(t, (0, 0, 0, 0, 0, pad)) for t in (x, b, c))
         dt = functional.pad(dt, (0, 0, 0, pad))
-    chunks = (length + pad) // chunk_size
-    x = (x * dt[..., None]).view(batch, chunks, chunk_size, groups, heads // groups, headdim).permute(0, 1, 3, 4, 2, 5)
-    b = b.view(batch, chunks, chunk_size, groups, state).permute(0, 1, 3, 2, 4)
-    c = c.view(batch, chunks, chunk_size, groups, state).permute(0, 1, 3, 2, 4)
-    steps = (dt * a).view(batch, chunks, chunk_size, groups, heads // groups).permute(0, 1, 3, 4, 2)
-    log_decay = steps.cumsum(-1)  # (B, C, G, H/G, Q), non-increasing
+    y: Tensor = _Scan.apply(x, dt, a, b, c, d, chunk_size)  # type: ignore[no-untyped-call]  # torch's stub
+    return y[:, :length] if pad else y
 
-    # Inside a chunk. Below the diagonal the difference is never positive, so the clamp changes nothing there; above it,
-    # where the product is masked, it keeps exp finite and with it the gradient.
-    difference = (log_decay[..., :, None] - log_decay[..., None, :]).clamp(max=0)
-    scores = (c @ b.transpose(-1, -2)).tril()[:, :, :, None] * difference.exp()
-    y = scores @ x
 
-    # Between chunks.
-    to_end = (log_decay[..., -1:] - log_decay).exp()
-    added = b[:, :, :, None].transpose(-1, -2) @ (x * to_end[..., None])  # (B, C, G, H/G, N, P)
-    whole = log_decay[..., -1].exp()[..., None, None]
-    carried = torch.zeros_like(added[:, 0])
-    starts = []
-    for chunk in range(chunks):
-        starts.append(carried)
-        carried = whole[:, chunk] * carried + added[:, chunk]
-    y = y + (c[:, :, :, None] @ torch.stack(starts, 1)) * log_decay.exp()[..., None]
-    return y.permute(0, 1, 4, 2, 3, 5).reshape(batch, length + pad, heads, headdim)[:, :length]
+class _Decays(NamedTuple):
+    """How much of a chunk's input, state and output is left where; all in (0, 1]."""
+
+    pairs: Tensor  # (B, C, G, R, Q, Q): from step j to step i, zero above the diagonal
+    from_start: Tensor  # (B, C, G, R, Q, 1): from the chunk's start to step i, i's own decay included
+    to_end: Tensor  # (B, C, G, R, Q, 1): from step j to the chunk's end
+    whole: Tensor  # (B, C, G, R, 1, 1): over the whole chunk
+
+
+def _decays(steps: Tensor) -> _Decays:
+    """Return the decays of chunked log steps (B, C, G, R, Q)."""
+    total = steps.cumsum(-1)  # non-increasing
+    pairs = total[..., :, None] - total[..., None, :]
+    # Below the diagonal the difference is never positive, so the clamp changes nothing there; above it, where tril
+    # sets zeros, it keeps exp finite.
+    pairs.clamp_(max=0).exp_().tril_()
+    last = total[..., -1:]
+    return _Decays(pairs, total.exp()[..., None], (last - total).exp_()[..., None], last.exp()[..., None])
+
+
+def _chunked(x: Tensor, groups: int, chunk_size: int) -> Tensor:
+    """View (B, L, H, ...) as (B, C, G, R, Q, ...), without a copy."""
+    batch, length, heads, *rest = x.shape
+    x = x.view(batch, length // chunk_size, chunk_size, groups, heads // groups, *rest)
+    return x.movedim(2, 4)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply chunked contiguous matrices as one batch."""
+    rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    out = torch.bmm(_flat(left, rows, inner), _flat(right, inner, columns))
+    return out.view(*left.shape[:-2], rows, columns)
+
+
+def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the product of chunked contiguous matrices to ``out``."""
+    rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    out.view(-1, rows, columns).baddbmm_(_flat(left, rows, inner), _flat(right, inner, columns))
+
+
+def _flat(matrices: Tensor, rows: int, columns: int) -> Tensor:
+    # A transposed contiguous matrix is flattened as what it is in memory: the batch product reads it in place.
+    if matrices.stride(-1) == 1:
+        return matrices.reshape(-1, rows, columns)
+    return matrices.mT.reshape(-1, columns, rows).mT
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk_size: int) -> Tensor:
+        groups = b.shape[2]
+        dt_q, input_q, b_q, c_q = _inputs(x, dt, b, c, chunk_size)
+        decays = _decays(dt_q * a.view(groups, -1, 1))
+        scores = decays.pairs.mul_((c_q @ b_q.mT)[:, :, :, None])
+        y = _product(scores, input_q)
+        del scores
+        starts = _product((b_q[:, :, :, None] * decays.to_end).mT, input_q)  # what each chunk adds, in place of starts
+        carried = torch.zeros_like(starts[:, 0])
+        for chunk in range(starts.shape[1]):
+            added = starts[:, chunk].clone()
+            starts[:, chunk] = carried
+            carried = added.addcmul_(decays.whole[:, chunk], carried)
+        _add_product(y, c_q[:, :, :, None] * decays.from_start, starts)
+        ctx.save_for_backward(x, dt, a, b, c, d, starts)
+        ctx.chunk_size = chunk_size
+        out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        torch.addcmul(
+            y, _chunked(x, groups, chunk_size), d.view(groups, -1, 1, 1), out=_chunked(out, groups, chunk_size)
+        )
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(dy.device.type, enabled=False):
+            x, dt, a, b, c, d, starts = ctx.saved_tensors
+            return *_backward(dy.contiguous(), x, dt, a, b, c, d, starts, ctx.chunk_size), None
+
+
+def _inputs(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, chunk_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return dt (B, C, G, R, Q), x dt (B, C, G, R, Q, P), b and c (B, C, G, Q, N), contiguous."""
+    groups = b.shape[2]
+    dt_q = _chunked(dt, groups, chunk_size).contiguous()
+    input_q = torch.empty((*dt_q.shape, x.shape[-1]), dtype=x.dtype, device=x.device)
+    torch.mul(_chunked(x, groups, chunk_size), dt_q[..., None], out=input_q)
+    b_q, c_q = (_chunked(t, groups, chunk_size).squeeze(3).contiguous() for t in (b, c))
+    return dt_q, input_q, b_q, c_q
+
+
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    starts: Tensor,
+    chunk_size: int,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of x, dt, a, b, c, d.
+
+    The decay between steps j < i of a chunk is a sum of the log steps k with j < k <= i. So the gradient of step k
+    gathers, over all pairs around it, gradient times value: inside the chunk from the pairs of ``weights``, from the
+    chunk's start to the outputs i >= k, from the inputs j < k to the chunk's end, and over the whole chunk. Each is
+    summed as such; differences of running totals would cancel where the decay is strong.
+    """
+    groups = b.shape[2]
+    dt_q, input_q, b_q, c_q = _inputs(x, dt, b, c, chunk_size)
+    a_q, d_q = a.view(groups, -1, 1), d.view(groups, -1, 1, 1)
+    decays = _decays(dt_q * a_q)
+    products = (c_q @ b_q.mT)[:, :, :, None]
+    dy_q = _chunked(dy, groups, chunk_size).contiguous()
+
+    # Between chunks: each start passes its gradient to the chunk before, as the end of that chunk's state.
+    from_start = c_q[:, :, :, None] * decays.from_start
+    ends = _product(from_start.mT, dy_q)  # the gradient of each chunk's start, in place of the one of its end
+    dwhole = torch.empty_like(decays.whole)
+    carried = torch.zeros_like(ends[:, 0])
+    for chunk in reversed(range(ends.shape[1])):
+        start = ends[:, chunk].clone()
+        ends[:, chunk] = carried
+        dwhole[:, chunk] = (starts[:, chunk] * carried).sum((-2, -1), keepdim=True)
+        carried = start.addcmul_(decays.whole[:, chunk], carried)
+    dfrom_start = _product(dy_q, starts.mT).mul_(decays.from_start)  # now of c
+    dto_end = _product(input_q, ends.mT).mul_(decays.to_end)  # now of b
+    to_end = b_q[:, :, :, None] * decays.to_end
+    dsteps = (dwhole * decays.whole)[..., 0].expand_as(dt_q).clone()
+    dsteps += (dfrom_start * c_q[:, :, :, None]).sum(-1).flip(-1).cumsum(-1).flip(-1)
+    before = (dto_end * b_q[:, :, :, None]).sum(-1)
+    dsteps += before.cumsum(-1) - before
+
+    # Inside a chunk.
+    dscores = _product(dy_q, input_q.mT).mul_(decays.pairs)
+    dproducts = dscores.sum(3)
+    weights = dscores.mul_(products)
+    dsteps += _around(weights)
+    dinput = _product(decays.pairs.mul_(products).mT, dy_q)
+    _add_product(dinput, to_end, ends)
+
+    dc = dfrom_start.sum(3) + dproducts @ b_q
+    db = dto_end.sum(3) + dproducts.mT @ c_q
+    x_q = _chunked(x, groups, chunk_size)
+    ddt = (dinput * x_q).sum(-1).addcmul_(dsteps, a_q)
+    da = (dsteps * dt_q).sum((0, 1, 4)).view_as(a)
+    dd = (dy_q * x_q).sum((0, 1, 4, 5)).view_as(d)
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    dx_q = _chunked(dx, groups, chunk_size)
+    torch.mul(dy_q, d_q, out=dx_q)
+    dx_q.addcmul_(dinput, dt_q[..., None])
+    return dx, _merged(ddt, dt), da, _merged(db, b), _merged(dc, c), dd
+
+
+def _around(weights: Tensor) -> Tensor:
+    """Sum over i >= k > j, for each step k, the weights (..., Q, Q) of pairs (i, j)."""
+    size = weights.shape[-1]
+    up_to = torch.ones(size, size, dtype=weights.dtype, device=weights.device).tril_(-1)
+    rows = (weights.view(-1, size) @ up_to.mT).view_as(weights)  # [i, k]: the pairs (i, j) with j < k
+    return rows.tril_().sum(-2)
+
+
+def _merged(gradient: Tensor, like: Tensor) -> Tensor:
+    """Return a chunked gradient (B, C, [G, R or G], Q, ...) in the layout of ``like`` (B, L, ...)."""
+    step = 4 if gradient.ndim == like.ndim + 2 else 3
+    return gradient.movedim(step, 2).reshape(like.shape)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def ssd_reference(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def ssd_reference(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """Scan a sequence from a zero state; arguments and result as in :func:`brainbrr.models.ssd.ssd_scan`."""
     heads, groups = x.shape[2], b.shape[2]
     b = b.repeat_interleave(heads // groups, dim=2)
@@ -15,4 +15,4 @@ def ssd_reference(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Ten
         decay = torch.exp(dt[:, t] * a)[..., None, None]
         h = decay * h + dt[:, t, :, None, None] * b[:, t, :, :, None] * x[:, t, :, None, :]
         outputs.append((c[:, t, :, None, :] @ h).squeeze(-2))
-    return torch.stack(outputs, dim=1)
+    return torch.stack(outputs, dim=1) + d[:, None] * x
