@@ -153,7 +153,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "holds objects other than tensors and plain data, and was not loaded",
             where=path,
-            got=found[1] if (found := re.search(r"Unsupported \w+: (?:GLOBAL )?(\S+)", str(error))) else None,
+            got=found[1] if (found := re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))) else None,
             hint="Loading such a file can run code: do not use it unless you know where it comes from",
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
