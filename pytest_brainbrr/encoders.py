@@ -104,9 +104,16 @@ def run_record(workdir: Path) -> Mapping[str, Any]:
     path = workdir / "run" / "run.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text())
-    assert isinstance(record, dict)
-    return record
+    record = json.loads(path.read_text(encoding="utf-8"))
+    train = record["train"]
+    return {
+        "device": record["device"],
+        "kernel": record["kernel"],
+        "recordings_used": train["recordings_used"],
+        "recordings_found": train["recordings_found"],
+        "windows": train["windows"],
+        "seizures": train["seizures"],
+    }
 
 
 def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
