@@ -1,0 +1,117 @@
+"""What only the parent can add to a record once a run is over: the console, the files left, how a killed run ended."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_brainbrr.trace import encode
+
+LAST_LINES = 40
+MAX_BYTES = 1 << 20
+MAX_ROWS = 2000
+MAX_FILES = 2000
+
+
+def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
+    """Complete the record of the run in ``home`` (folders ``work`` and ``trace``, file ``console.txt``)."""
+    trace, lines = home / "trace", _last_lines(home / "console.txt")
+    main = _main_file(trace)
+    events = list(_files(home / "work"))
+    written = main.read_text(encoding="utf-8", errors="replace").splitlines() if main is not None else []
+    ended = [place for place, line in enumerate(written) if line.startswith('{"kind":"exit"')]
+    last = _last(written)
+    if ended:
+        event = json.loads(written[ended[-1]])
+        written[ended[-1]] = encode({**event, "last_lines": lines})
+        assert main is not None
+        main.write_text("\n".join(written) + "\n", encoding="utf-8")
+    else:
+        code = int(how["code"])
+        events.append(
+            {
+                "kind": "exit",
+                "how": "timeout" if how["how"] == "timeout" else "killed",
+                "code": code,
+                "exception": None,
+                "message": how.get("message", f"the process ended with code {code} and left no word"),
+                "traceback": None,
+                "last_lines": lines,
+                "steps": last.get("step", 0),
+                "seconds": None,
+                "observing_seconds": None,
+                "result": None,
+            }
+        )
+    with (trace / "trace-parent.jsonl").open("w", encoding="utf-8") as file:
+        for place, event in enumerate(events):
+            common = {
+                "n": int(last.get("n", -1)) + 1 + place,
+                "t": last.get("t", 0.0) + 1e-6 * (place + 1),
+                "pid": last.get("pid"),
+            }
+            file.write(encode({"role": "main", "step": last.get("step", 0), "after": False, **common, **event}) + "\n")
+
+
+def _main_file(trace: Path) -> Path | None:
+    for path in sorted(trace.glob("trace-*.jsonl")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if any(
+                '"kind":"process"' in line and '"role":"main"' in line for _, line in zip(range(20), file, strict=False)
+            ):
+                return path
+    return None
+
+
+def _last(lines: list[str]) -> dict[str, Any]:
+    for line in reversed(lines):
+        try:
+            event: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        return event
+    return {}
+
+
+def _last_lines(console: Path) -> list[str]:
+    if not console.exists():
+        return []
+    text = console.read_bytes()[-65536:].decode("utf-8", errors="replace")
+    return [line.rpartition("\r")[2][:400] for line in text.splitlines()[-LAST_LINES:]]
+
+
+def _files(work: Path) -> Iterator[dict[str, Any]]:
+    for count, path in enumerate(sorted(path for path in work.rglob("*") if path.is_file() and not path.is_symlink())):
+        if count >= MAX_FILES:
+            return
+        name, size = str(path.relative_to(work)), path.stat().st_size
+        yield {"kind": "file_left", "path": name, "bytes": size}
+        if size <= MAX_BYTES and path.suffix in {".csv", ".jsonl", ".ndjson"}:
+            rows = _rows(path)
+            if rows:
+                yield {"kind": "metrics_file", "path": name, "rows": rows}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows: list[dict[str, Any]] = []
+    if path.suffix == ".csv":
+        for row in csv.DictReader(text.splitlines()):
+            rows.append({str(key): _number(value) for key, value in row.items()})
+    else:
+        for line in text.splitlines():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(value, dict):
+                rows.append(value)
+    return rows[:MAX_ROWS]
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value

@@ -1,0 +1,171 @@
+"""One run of a target in a process of its own: ``python -m pytest_brainbrr.child SPEC``.
+
+The observers are in place before any code of the target is imported or unpickled. The process ends with the code that
+the target's own process would have had, so far as there is one.
+"""
+
+import contextlib
+import faulthandler
+import os
+import pickle
+import runpy
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytest_brainbrr.spec import Spec
+from pytest_brainbrr.targets import Run
+
+PACKAGES = ("torch", "numpy", "lightning", "pytorch-lightning", "accelerate", "transformers", "brainbrr")
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the spec says and return the exit code."""
+    spec = Spec.read(Path(arguments[0]))
+    return execute(spec)
+
+
+def execute(spec: Spec) -> int:
+    """Run a target as the spec says, watched or not, and return the exit code."""
+    if hasattr(signal, "SIGUSR1"):
+        # The parent asks for the stacks before it kills a run that takes too long.
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.chdir(spec.cwd)
+    os.environ.update(spec.environment)
+    sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
+    if not spec.watched:
+        return _outcome(lambda: _call(spec))["code"]
+    from pytest_brainbrr.observers import install
+    from pytest_brainbrr.observers.limit import Limit
+    from pytest_brainbrr.probes import Probes
+
+    watch = install(Path(spec.trace), Path(spec.workdir))
+    watch.emit(
+        "process",
+        versions={"python": sys.version.split()[0], **_versions()},
+        argv=list(spec.script[1:]) if spec.script else [],
+        cwd=spec.cwd,
+        plan=spec.plan,
+        seed=spec.seed,
+        max_steps=spec.max_steps,
+        resume_from=spec.resume_from,
+        data=spec.data,
+        limit=spec.limit,
+        workdir=spec.workdir,
+    )
+    probes = Probes(watch, spec)
+    probes.install()
+    limit = Limit(watch, spec.limit, before=probes.at_limit)
+    limit.install()
+    began, spent = time.perf_counter(), watch.seconds
+    try:
+        outcome = _outcome(lambda: _call(spec, watch))
+        outcome["seconds"] = time.perf_counter() - began
+        outcome["observing_seconds"] = watch.seconds - spent
+        if limit.reached and outcome["how"] in {"stopped", "returned", "system_exit"}:
+            outcome.update(how="stopped", code=0)
+        watch.after = False
+        if not limit.reached:
+            for callback in watch.on_end:
+                callback()
+            probes.at_end()
+        watch.emit("exit", **outcome, last_lines=[], steps=watch.borders)
+    finally:
+        watch.close()
+    return int(outcome["code"])
+
+
+def _outcome(call: Callable[[], object]) -> dict[str, Any]:
+    """Call the target and describe how it ended."""
+    found: dict[str, Any] = {
+        "how": "returned",
+        "code": 0,
+        "exception": None,
+        "message": "",
+        "traceback": None,
+        "result": None,
+    }
+    try:
+        result = call()
+        found["result"] = repr(result) if isinstance(result, bool | int | float | str | None) else type(result).__name__
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else (0 if error.code is None else 1)
+        if isinstance(error.code, str):
+            sys.stderr.write(error.code + "\n")
+        found.update(how="system_exit", code=code, exception="SystemExit", message=str(error.code)[:2000])
+    except KeyboardInterrupt:
+        found.update(how="interrupted", code=130, exception="KeyboardInterrupt")
+    except BaseException as error:  # noqa: BLE001 (whatever ended the target is what is reported)
+        if type(error).__name__ == "StopTraining":
+            found.update(how="stopped", exception=None)
+        else:
+            sys.stderr.write(traceback.format_exc())
+            lines = traceback.format_exc().splitlines()[-30:]
+            found.update(
+                how="raised",
+                code=1,
+                exception=type(error).__name__,
+                message=str(error)[:2000],
+                traceback="\n".join(lines),
+            )
+    return found
+
+
+def _call(spec: Spec, watch: Any = None) -> object:
+    train = prepare = None
+    if spec.pickle is not None:
+        with Path(spec.pickle).open("rb") as file:
+            train, prepare = pickle.load(file)
+    workdir = Path(spec.workdir)
+    run = Run(
+        workdir=workdir,
+        seed=spec.seed,
+        max_steps=spec.max_steps,
+        resume_from=Path(spec.resume_from) if spec.resume_from is not None else None,
+        environment=dict(spec.environment),
+        data=spec.data,  # type: ignore[arg-type]
+    )
+    if prepare is not None and not spec.prepared:
+        # Laying out data is not training: what it writes and draws is nobody's business.
+        if watch is not None:
+            watch.active = False
+        try:
+            prepare(run)
+        finally:
+            if watch is not None:
+                watch.active = True
+    if spec.script is None:
+        assert train is not None
+        return train(run)
+    return _run_script(list(spec.script))
+
+
+def _run_script(command: list[str]) -> object:
+    """Run a script as ``python SCRIPT ARGUMENTS`` would: as __main__, its folder first on the path."""
+    path = command[0]
+    if path == "-m":
+        sys.argv = [command[1], *command[2:]]
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        return None
+    sys.argv = list(command)
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    runpy.run_path(path, run_name="__main__")
+    return None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,300 @@
+"""Checkpoints: what is written and read, by whom, and what stood in memory at that moment.
+
+Limits: formats of other libraries (HDF5, zarr, distributed checkpoints) show as files only. Writes into buffers have
+no path. What a key means is left to the checks.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer, lr_scheduler
+
+from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.models import Models
+from pytest_brainbrr.observers.snapshots import Snapshots
+from pytest_brainbrr.observers.tensors import digest, short
+
+MAX_LEAVES = 20_000
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".joblib")
+
+
+class Contents:
+    """The flattened content of something saved."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tensors: dict[str, Any] = {}
+        self.scalars: dict[str, Any] = {}
+        self.types: dict[str, str] = {}
+        self.truncated = False
+        self._count = 0
+        self._walk(tree, "", 0)
+
+    def _walk(self, value: Any, at: str, depth: int) -> None:
+        self._count += 1
+        if self._count > MAX_LEAVES:
+            self.truncated = True
+            return
+        if isinstance(value, Tensor):
+            self.tensors[at] = {"shape": list(value.shape), "dtype": short(value.dtype), "digest": digest(value)}
+        elif isinstance(value, bool | int | float) or value is None:
+            self.scalars[at] = value
+        elif isinstance(value, str):
+            self.scalars[at] = value[:200]
+        elif isinstance(value, Mapping) and depth < 12:
+            for key, item in value.items():
+                self._walk(item, f"{at}/{key}" if at else str(key), depth + 1)
+        elif isinstance(value, list | tuple) and depth < 12:
+            for key, item in enumerate(value):
+                self._walk(item, f"{at}/{key}" if at else str(key), depth + 1)
+        elif isinstance(value, nn.Module) and depth < 12:
+            self.types[at] = f"module {type(value).__name__}"
+            self._walk(value.state_dict(), at, depth + 1)
+        elif type(value).__module__ == "numpy" and hasattr(value, "dtype") and hasattr(value, "tobytes"):
+            array = torch.from_numpy(value.copy()) if getattr(value, "ndim", 0) and value.dtype.kind in "fiu" else None
+            if array is not None:
+                self.tensors[at] = {"shape": list(value.shape), "dtype": str(value.dtype), "digest": digest(array)}
+            else:
+                self.scalars[at] = value.item() if getattr(value, "ndim", 1) == 0 else str(value)[:200]
+        else:
+            self.types[at] = type(value).__name__
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of an event."""
+        return {"tensors": self.tensors, "scalars": self.scalars, "types": self.types, "truncated": self.truncated}
+
+
+class Checkpoints:
+    """Writes `checkpoint_write`, `checkpoint_read`, `state_dict` and `load_state_dict` events."""
+
+    def __init__(self, watch: Watch, models: Models, snapshots: Snapshots) -> None:
+        self.watch, self.models, self.snapshots = watch, models, snapshots
+        self._depth = 0
+        self._wrapped: set[type] = set()
+
+    def install(self) -> None:
+        """Wrap the writers, the readers and the state-dict methods."""
+        watch = self.watch
+        for owner in (torch, torch.serialization):
+            watch.replace(owner, "save", self._wrap_write("torch.save"))
+            watch.replace(owner, "load", self._wrap_read("torch.load"))
+        watch.when_imported("safetensors.torch", self._safetensors)
+        watch.when_imported("joblib", self._joblib)
+        import pickle
+
+        watch.replace(pickle, "dump", self._wrap_write("pickle"))
+        watch.replace(os, "fsync", self._wrap_fsync)
+        for kind in (nn.Module, Optimizer, lr_scheduler.LRScheduler, torch.amp.GradScaler):
+            self.wrap_class(kind)
+        for scheduler in (
+            lr_scheduler.ReduceLROnPlateau,
+            lr_scheduler.LambdaLR,
+            lr_scheduler.SequentialLR,
+            lr_scheduler.ChainedScheduler,
+        ):
+            self.wrap_class(scheduler)
+
+    def wrap_class(self, kind: type) -> None:
+        """Wrap the state-dict methods that a class itself defines."""
+        if kind in self._wrapped:
+            return
+        self._wrapped.add(kind)
+        if "state_dict" in vars(kind):
+            self.watch.replace(kind, "state_dict", self._wrap_state_dict)
+        if "load_state_dict" in vars(kind):
+            self.watch.replace(kind, "load_state_dict", self._wrap_load_state_dict)
+
+    def _safetensors(self, module: Any) -> None:
+        self.watch.replace(module, "save_file", self._wrap_write("safetensors", place=1))
+        self.watch.replace(module, "load_file", self._wrap_read("safetensors"))
+
+    def _joblib(self, module: Any) -> None:
+        self.watch.replace(module, "dump", self._wrap_write("joblib", place=1))
+        self.watch.replace(module, "load", self._wrap_read("joblib"))
+
+    # ------------------------------------------------------------------ files
+
+    def _wrap_write(self, writer: str, place: int = 1) -> Callable[[Any], Any]:
+        observer = self
+
+        def make(original: Any) -> Any:
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                watch = observer.watch
+                if watch.busy or not watch.active or observer._depth:
+                    return original(*args, **kwargs)
+                event: dict[str, Any] = {}
+                with watch.observing("checkpoints"):
+                    event.update(observer._before_write(writer, place, args, kwargs))
+                began = time.perf_counter()
+                observer._depth += 1
+                try:
+                    result = original(*args, **kwargs)
+                finally:
+                    observer._depth -= 1
+                if event:
+                    with watch.observing("checkpoints"):
+                        size = None if event["path"] is None else _size(watch.workdir / event["path"])
+                        watch.emit("checkpoint_write", **event, bytes=size, seconds=time.perf_counter() - began)
+                return result
+
+            return wrapper
+
+        return make
+
+    def _before_write(self, writer: str, place: int, args: Any, kwargs: Any) -> dict[str, Any]:
+        first = args[0] if args else next((kwargs[key] for key in ("obj", "tensors", "value") if key in kwargs), None)
+        to = (
+            args[place]
+            if len(args) > place
+            else next((kwargs[key] for key in ("f", "filename", "file") if key in kwargs), None)
+        )
+        if not isinstance(to, str | os.PathLike):
+            to = getattr(to, "name", None)
+        path = self.watch.path(to)
+        contents = Contents(first)
+        if not contents.tensors and writer in {"pickle", "joblib"}:
+            return {}
+        if contents.tensors:
+            self.snapshots.record("save")
+        return {
+            "path": path,
+            "writer": writer,
+            "overwrote": path is not None and (self.watch.workdir / path).exists(),
+            "by": caller(),
+            **contents.fields(),
+        }
+
+    def _wrap_read(self, reader: str) -> Callable[[Any], Any]:
+        observer = self
+
+        def make(original: Any) -> Any:
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                watch = observer.watch
+                if watch.busy or not watch.active or observer._depth:
+                    return original(*args, **kwargs)
+                observer._depth += 1
+                try:
+                    result = original(*args, **kwargs)
+                finally:
+                    observer._depth -= 1
+                with watch.observing("checkpoints"):
+                    source = args[0] if args else next(iter(kwargs.values()), None)
+                    if not isinstance(source, str | os.PathLike):
+                        source = getattr(source, "name", None)
+                    location = kwargs.get("map_location", args[1] if len(args) > 1 else None)
+                    watch.emit(
+                        "checkpoint_read",
+                        path=watch.path(source),
+                        reader=reader,
+                        weights_only=kwargs.get("weights_only")
+                        if isinstance(kwargs.get("weights_only"), bool)
+                        else None,
+                        map_location=None if location is None or callable(location) else str(location),
+                        by=caller(),
+                        **Contents(result).fields(),
+                    )
+                return result
+
+            return wrapper
+
+        return make
+
+    def _wrap_fsync(self, original: Any) -> Any:
+        watch = self.watch
+
+        def fsync(descriptor: Any) -> Any:
+            result = original(descriptor)
+            if watch.active and not watch.busy:
+                with watch.observing("checkpoints"):
+                    number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+                    try:
+                        path = watch.path(os.readlink(f"/proc/self/fd/{number}"))
+                    except OSError:
+                        path = None  # no /proc here, or no file behind it
+                    watch.emit("fsync", path=path)
+            return result
+
+        return fsync
+
+    # ------------------------------------------------------------------ state dicts
+
+    def _wrap_state_dict(self, original: Any) -> Any:
+        observer = self
+
+        def state_dict(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            watch = observer.watch
+            if watch.busy or not watch.active or observer._depth or torch.compiler.is_compiling():
+                return original(owner, *args, **kwargs)
+            observer._depth += 1
+            try:
+                result = original(owner, *args, **kwargs)
+            finally:
+                observer._depth -= 1
+            with watch.observing("checkpoints"):
+                keys = len(result) if isinstance(result, Mapping) else 0
+                watch.emit(
+                    "state_dict", what=type(owner).__name__, id=watch.registry.get(owner), keys=keys, by=caller()
+                )
+            return result
+
+        return state_dict
+
+    def _wrap_load_state_dict(self, original: Any) -> Any:
+        observer = self
+
+        def load_state_dict(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            watch = observer.watch
+            if watch.busy or not watch.active or observer._depth:
+                return original(owner, *args, **kwargs)
+            given = args[0] if args else kwargs.get("state_dict")
+            event: dict[str, Any] = {"missing": [], "unexpected": [], "loaded": None, "raised": None}
+            with watch.observing("checkpoints"):
+                if isinstance(owner, nn.Module) and isinstance(given, Mapping):
+                    own = owner.state_dict()
+                    event["missing"] = [key for key in own if key not in given][:64]
+                    event["unexpected"] = [str(key) for key in given if key not in own][:64]
+            observer._depth += 1
+            try:
+                return original(owner, *args, **kwargs)
+            except BaseException as error:
+                event["raised"] = type(error).__name__
+                raise
+            finally:
+                observer._depth -= 1
+                with watch.observing("checkpoints"):
+                    observer._loaded(owner, given, args, kwargs, event)
+
+        return load_state_dict
+
+    def _loaded(self, owner: Any, given: Any, args: Any, kwargs: Any, event: dict[str, Any]) -> None:
+        strict = None
+        if isinstance(owner, nn.Module):
+            strict = bool(kwargs.get("strict", args[1] if len(args) > 1 else True))
+            own = owner.state_dict()
+            if isinstance(given, Mapping):
+                event["loaded"] = sum(
+                    isinstance(value, Tensor)
+                    and key in own
+                    and isinstance(own[key], Tensor)
+                    and digest(own[key]) == digest(value)
+                    for key, value in given.items()
+                )
+        self.watch.emit(
+            "load_state_dict",
+            what=type(owner).__name__,
+            id=self.watch.registry.get(owner),
+            strict=strict,
+            keys=len(given) if isinstance(given, Mapping) else 0,
+            by=caller(),
+            **event,
+        )
+
+
+def _size(path: Any) -> int | None:
+    try:
+        return int(path.stat().st_size)
+    except OSError:
+        return None

@@ -1,0 +1,210 @@
+"""Backward calls: what went in, which parameters got a gradient, and what arrived before anybody touched it.
+
+Gradients are counted by post-accumulate hooks, which return nothing. Limits: engines that bypass torch.autograd are
+not seen; a hook of the trainer on the parameter itself runs before ours.
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.models import Models
+from pytest_brainbrr.observers.modules import Modules
+from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
+
+WALKS = 4
+MAX_NODES = 200_000
+
+
+def norms(gradients: list[Tensor]) -> list[float]:
+    """Return the L2 norm of every tensor, in as few transfers as there are devices."""
+    found: list[float] = [0.0] * len(gradients)
+    groups: dict[Any, list[int]] = {}
+    for place, gradient in enumerate(gradients):
+        groups.setdefault((gradient.device, gradient.dtype), []).append(place)
+    for (_, dtype), places in groups.items():
+        values = [gradients[place].detach() for place in places]
+        if any(not plain(value) for value in values):
+            values = [value.coalesce().values() if value.is_sparse else value for value in values]
+        if dtype in {torch.float16, torch.bfloat16}:
+            each = [torch.linalg.vector_norm(value, dtype=torch.float32) for value in values]
+        else:
+            each = list(torch._foreach_norm(values))
+        for place, value in zip(places, torch.stack(each).tolist(), strict=True):
+            found[place] = value
+    return found
+
+
+def finite(norm: float, gradient: Tensor) -> bool:
+    """Return whether a tensor is finite; a norm that overflowed is looked into."""
+    return -float("inf") < norm < float("inf") or bool(torch.isfinite(gradient).all())
+
+
+def counts(tensors: Iterable[Tensor]) -> tuple[dict[str, int], list[int]]:
+    """Return how many gradients are none, zero and nonzero, and the places of the nonzero ones."""
+    every = list(tensors)
+    having = [(place, tensor.grad) for place, tensor in enumerate(every) if tensor.grad is not None]
+    sizes = norms([gradient for _, gradient in having if gradient is not None])
+    nonzero = [place for (place, _), size in zip(having, sizes, strict=True) if size != 0.0]
+    return {"none": len(every) - len(having), "zero": len(having) - len(nonzero), "nonzero": len(nonzero)}, nonzero
+
+
+class Gradients:
+    """Writes a `backward` event per call."""
+
+    def __init__(self, watch: Watch, models: Models, modules: Modules) -> None:
+        self.watch, self.models, self.modules = watch, models, modules
+        self.calls = 0
+        self._walks = 0
+        self._hooked: dict[str, Any] = {}
+        self._touched: dict[str, int] = {}
+        self.in_backward = 0
+
+    def install(self) -> None:
+        """Wrap torch.autograd and hook parameters as they become known."""
+        self.watch.shared["parameters_known"] = self.hook_parameters
+        self.watch.replace(torch.autograd, "backward", self._wrap("backward"))
+        self.watch.replace(torch.autograd, "grad", self._wrap("grad"))
+        self.watch.stack.callback(self._unhook)
+
+    def hook_parameters(self) -> None:
+        """Hook every known trainable parameter that has no hook yet."""
+        for identity, parameter in self.models.trainable():
+            if identity not in self._hooked and parameter.is_leaf:
+                self._hooked[identity] = parameter.register_post_accumulate_grad_hook(self._arrival(identity))
+
+    def _arrival(self, identity: str) -> Callable[[Tensor], None]:
+        touched = self._touched
+
+        def arrived(parameter: Tensor) -> None:
+            touched[identity] = touched.get(identity, 0) + 1
+
+        return arrived
+
+    def _unhook(self) -> None:
+        for handle in self._hooked.values():
+            handle.remove()
+
+    def _wrap(self, name: str) -> Callable[[Any], Any]:
+        observer = self
+
+        def make(original: Any) -> Any:
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                watch = observer.watch
+                if watch.busy or not watch.active or observer.in_backward or torch.compiler.is_compiling():
+                    return original(*args, **kwargs)
+                if name == "backward" and not watch.shared.get("in_step"):
+                    watch.boundary()
+                event: dict[str, Any] = {}
+                with watch.observing("gradients"):
+                    event.update(observer._begin(name, args, kwargs))
+                began, raised = time.perf_counter(), None
+                observer.in_backward += 1
+                try:
+                    return original(*args, **kwargs)
+                except BaseException as error:
+                    raised = type(error).__name__
+                    raise
+                finally:
+                    observer.in_backward -= 1
+                    seconds = time.perf_counter() - began
+                    if event:
+                        with watch.observing("gradients"):
+                            observer._end(event, seconds, raised)
+                    if watch.shared.pop("pending_border", False) and not watch.shared.get("in_step"):
+                        watch.border()
+
+            return wrapper
+
+        return make
+
+    def _begin(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
+        first = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+        roots = [tensor for _, tensor in tensor_leaves(first)]
+        root = roots[0] if roots else None
+        for tensor in roots:
+            self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
+        self.hook_parameters()
+        pairs = list(self.models.trainable())
+        before, nonzero = counts(parameter for _, parameter in pairs)
+        self._touched.clear()
+        self.modules.reached.clear()
+        self.watch.shared.setdefault("reached_losses", set()).clear()
+        event = {
+            "call": self.calls,
+            "function": name,
+            "root": facts(root, rows=False) if root is not None else None,
+            "roots": len(roots),
+            "by": caller(),
+            "retain_graph": bool(kwargs.get("retain_graph", args[2] if len(args) > 2 else False)),
+            "create_graph": bool(kwargs.get("create_graph", args[3] if len(args) > 3 else False)),
+            "scale": self.watch.shared.pop("pending_scale", None),
+            "grads_before": before,
+            "nonzero_before": [pairs[place][0] for place in nonzero][:64],
+            "in_step": bool(self.watch.shared.get("in_step")),
+            "unregistered_leaves": None,
+            "unreached": None,
+        }
+        self.calls += 1
+        if root is not None and root.grad_fn is not None and self._walks < WALKS:
+            self._walks += 1
+            event.update(self._walk(roots))
+        return event
+
+    def _walk(self, roots: list[Tensor]) -> dict[str, Any]:
+        nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
+        seen, leaves = set(nodes), {}
+        while nodes and len(seen) < MAX_NODES:
+            node = nodes.pop()
+            if hasattr(node, "variable"):
+                leaves[id(node.variable)] = node.variable
+            for following, _ in node.next_functions:
+                if following is not None and following not in seen:
+                    seen.add(following)
+                    nodes.append(following)
+        known = {id(tensor) for _, tensor in self.watch.registry.alive("p")} | self.watch.shared.get("inputs", set())
+        hidden: dict[tuple[Any, ...], int] = {}
+        for identity, leaf in leaves.items():
+            if identity not in known:
+                key = (tuple(leaf.shape), short(leaf.dtype))
+                hidden[key] = hidden.get(key, 0) + 1
+        missing = [identity for identity, parameter in self.models.trainable() if id(parameter) not in leaves]
+        return {
+            "unregistered_leaves": [
+                {"shape": list(shape), "dtype": dtype, "n": n} for (shape, dtype), n in hidden.items()
+            ],
+            "unreached": missing,
+        }
+
+    def _end(self, event: dict[str, Any], seconds: float, raised: str | None) -> None:
+        touched = [identity for identity in self._touched]
+        tensors = {identity: tensor for identity, tensor in self.watch.registry.alive("p") if identity in self._touched}
+        having = [identity for identity in touched if identity in tensors and tensors[identity].grad is not None]
+        gradients = [tensors[identity].grad for identity in having]
+        sizes = norms([gradient for gradient in gradients if gradient is not None])
+        bad = [
+            identity
+            for identity, gradient, size in zip(having, gradients, sizes, strict=True)
+            if gradient is not None and not finite(size, gradient)
+        ]
+        raw: dict[str, float | None] = dict.fromkeys(touched)
+        raw.update(zip(having, sizes, strict=True))
+        self.watch.emit(
+            "backward",
+            **event,
+            forwards=sorted(self.modules.reached),
+            losses=sorted(self.watch.shared.get("reached_losses", ())),
+            touched=touched,
+            raw_nonfinite=bad,
+            raw_zero=[identity for identity, size in zip(having, sizes, strict=True) if size == 0.0],
+            raw_norms=raw,
+            seconds=seconds,
+            raised=raised,
+        )
+        self.watch.shared["backwards"] = self.watch.shared.get("backwards", 0) + 1
+        self.watch.shared.setdefault("recent_forwards", set()).update(self.modules.reached)

@@ -1,0 +1,52 @@
+"""The step limit: ends a run from outside, as late as possible.
+
+The exception is raised where iteration N+1 would begin (its first training forward or first backward), so that
+everything the trainer does after step N (schedule, validation, checkpoint, logging) still happens. It is a
+BaseException, as KeyboardInterrupt is: `except Exception` does not stop it.
+Limits: a trainer that catches BaseException and goes on is stopped at each further iteration, and finally by time.
+"""
+
+from collections.abc import Callable
+
+from pytest_brainbrr.observers.core import Watch
+
+RESTING = 10
+
+
+class StopTraining(BaseException):
+    """Raised in the trainer when it has taken as many steps as were asked for."""
+
+
+class Limit:
+    """Raises :class:`StopTraining` at the border after ``steps``."""
+
+    def __init__(self, watch: Watch, steps: int | None, before: Callable[[], None] | None = None) -> None:
+        self.watch, self.steps, self._before = watch, steps, before
+        self.reached = False
+
+    def install(self) -> None:
+        """Listen for new iterations."""
+        if self.steps is not None:
+            self.watch.on_boundary.append(self._check)
+
+    def _check(self) -> None:
+        watch = self.watch
+        taken = self._taken()
+        if self.steps is None or taken < self.steps:
+            return
+        if not self.reached:
+            self.reached = True
+            if self._before is not None:
+                self._before()
+            watch.after = True
+        raise StopTraining(f"stopped after {taken} optimizer steps, as asked")
+
+    def _taken(self) -> int:
+        """Count iterations: with several optimizers the slowest, since an iteration ends when each has had its turn."""
+        counts = [count for count in self.watch.shared.get("attempts", {}).values() if count]
+        if not counts:
+            # A trainer without any torch optimizer: a backward stands for a step.
+            alone = next(self.watch.registry.alive("o"), None) is None
+            return int(self.watch.shared.get("backwards", 0)) if alone else 0
+        # An optimizer that rests for good (a finished stage) must not keep the run going.
+        return max(min(counts), max(counts) // RESTING)

@@ -1,0 +1,328 @@
+"""DataLoaders: how they are built, which samples they ask for, what they deliver.
+
+Limits: other loader classes are seen only through what reaches the model. Indices come from the batch sampler, in the
+main process, so they are exact for workers too; iterable datasets have none.
+"""
+
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils import data
+from torch.utils.data import dataloader
+
+from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.tensors import facts, leaves
+
+KINDS = (
+    (data.DistributedSampler, "distributed"),
+    (data.WeightedRandomSampler, "weighted"),
+    (data.SubsetRandomSampler, "subset"),
+    (data.RandomSampler, "random"),
+    (data.SequentialSampler, "sequential"),
+)
+MAX_INDICES = 20_000
+KEPT_BATCHES = 4
+
+
+class Pass:
+    """One iteration over a loader."""
+
+    def __init__(self, identity: str, loader: str, number: int) -> None:
+        self.identity, self.loader, self.number = identity, loader, number
+        self.delivered = 0
+        self.queue: deque[Any] = deque()
+        self.open = True
+
+
+class Loaders:
+    """Writes `loader`, `dataset`, `epoch` and `batch` events."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
+        self._numbers: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._order = 0
+
+    def install(self) -> None:
+        """Wrap the loader and its iterators."""
+        watch = self.watch
+        watch.replace(data.DataLoader, "__init__", self._wrap_init)
+        watch.replace(data.DataLoader, "__iter__", self._wrap_iter)
+        base = dataloader._BaseDataLoaderIter
+        watch.replace(base, "__next__", self._wrap_next)
+        watch.replace(base, "_next_index", self._wrap_next_index)
+
+    # ------------------------------------------------------------------ describing
+
+    def _wrap_init(self, original: Any) -> Any:
+        observer = self
+
+        def __init__(loader: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(loader, *args, **kwargs)
+            watch = observer.watch
+            if watch.busy or not watch.active:
+                return
+            with watch.observing("loaders"):
+                observer.describe(loader, shuffle=kwargs.get("shuffle", args[2] if len(args) > 2 else None))
+
+        return __init__
+
+    def describe(self, loader: Any, *, shuffle: Any = None) -> str:
+        """Record a loader once and return its id."""
+        identity = self.watch.registry.name(loader, "l")
+        if identity in self._known:
+            return identity
+        self._known.add(identity)
+        sampler, batcher = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+        iterable = isinstance(loader.dataset, data.IterableDataset)
+        custom = batcher is not None and type(batcher) is not data.BatchSampler
+        shown = batcher if custom else sampler
+        weights = getattr(sampler, "weights", None)
+        self.watch.emit(
+            "loader",
+            id=identity,
+            dataset=self.dataset(loader.dataset),
+            batch_size=loader.batch_size,
+            batches=_length(loader),
+            sampler=type(shown).__name__,
+            sampler_kind="iterable" if iterable else ("custom" if custom else _kind(sampler)),
+            replacement=getattr(sampler, "replacement", None),
+            weights=_weights(weights) if isinstance(weights, Tensor) and weights.numel() else None,
+            num_samples=_length(sampler),
+            shuffle=shuffle if isinstance(shuffle, bool) else None,
+            drop_last=bool(getattr(batcher, "drop_last", loader.drop_last)),
+            workers=loader.num_workers,
+            generator=loader.generator is not None,
+            worker_init=loader.worker_init_fn is not None,
+            persistent_workers=bool(loader.persistent_workers),
+            distributed={"rank": sampler.rank, "replicas": sampler.num_replicas, "seed": sampler.seed}
+            if isinstance(sampler, data.DistributedSampler)
+            else None,
+        )
+        return identity
+
+    def dataset(self, dataset: Any) -> str | None:
+        """Record a dataset once and return its id."""
+        try:
+            identity = self.watch.registry.name(dataset, "d")
+        except TypeError:
+            return None  # lists and tuples cannot be referred to weakly
+        if identity in self._known:
+            return identity
+        self._known.add(identity)
+        base, indices = _base(dataset)
+        self.watch.emit(
+            "dataset",
+            id=identity,
+            **{"class": f"{type(dataset).__module__}.{type(dataset).__qualname__}"},
+            length=_length(dataset),
+            base=self.dataset(base) if base is not dataset else identity,
+            subset=indices if indices is not None and len(indices) <= MAX_INDICES else None,
+            iterable=isinstance(dataset, data.IterableDataset),
+        )
+        return identity
+
+    # ------------------------------------------------------------------ passes and batches
+
+    def _wrap_iter(self, original: Any) -> Any:
+        observer = self
+
+        def __iter__(loader: Any) -> Iterator[Any]:  # noqa: N807
+            watch = observer.watch
+            if watch.busy or not watch.active:
+                return original(loader)
+            with watch.observing("loaders"):
+                for callback in watch.shared.get("on_epoch", []):
+                    callback()
+                identity = observer.describe(loader)
+                observer._numbers[identity] = observer._numbers.get(identity, 0) + 1
+                begun = Pass(f"i{observer._order}", identity, observer._numbers[identity])
+                observer._order += 1
+                observer._record("begin", begun, loader)
+                # Workers are sent their first indices while the iterator is being made.
+                watch.shared["pass_begun"] = begun
+            iterator = original(loader)
+            with watch.observing("loaders"):
+                watch.shared.pop("pass_begun", None)
+                observer._attach(iterator, begun)
+            return iterator
+
+        return __iter__
+
+    def _attach(self, iterator: Any, begun: Pass) -> None:
+        key = id(iterator)
+        old = self._passes.get(key)
+        if old is not None and old[0]() is iterator and old[1].open and old[1] is not begun:
+            self._dropped(old[1])
+        self._passes[key] = (weakref.ref(iterator, lambda _: self._forget(key, begun)), begun)
+
+    def _forget(self, key: int, begun: Pass) -> None:
+        if key in self._passes and self._passes[key][1] is begun:
+            del self._passes[key]
+        self._dropped(begun)
+
+    def _dropped(self, begun: Pass) -> None:
+        if begun.open and self.watch.active:
+            begun.open = False
+            self._record("dropped", begun, None)
+
+    def _record(self, action: str, begun: Pass, loader: Any) -> None:
+        sampler = getattr(loader, "sampler", None)
+        epoch = getattr(sampler, "epoch", None)
+        self.watch.emit(
+            "epoch",
+            id=begun.identity,
+            loader=begun.loader,
+            action=action,
+            number=begun.number,
+            batches=begun.delivered,
+            sampler_epoch=epoch if isinstance(epoch, int) else None,
+        )
+
+    def _of(self, iterator: Any) -> Pass | None:
+        found = self._passes.get(id(iterator))
+        if found is not None and found[0]() is iterator:
+            return found[1]
+        begun = self.watch.shared.get("pass_begun")
+        return begun if isinstance(begun, Pass) else None
+
+    def _wrap_next_index(self, original: Any) -> Any:
+        observer = self
+
+        def _next_index(iterator: Any) -> Any:
+            indices = original(iterator)
+            if observer.watch.active:
+                with observer.watch.observing("loaders"):
+                    begun = observer._of(iterator)
+                    if begun is not None:
+                        begun.queue.append(_plain_indices(indices))
+            return indices
+
+        return _next_index
+
+    def _wrap_next(self, original: Any) -> Any:
+        observer = self
+
+        def __next__(iterator: Any) -> Any:  # noqa: N807
+            watch = observer.watch
+            if watch.busy or not watch.active:
+                return original(iterator)
+            try:
+                batch = original(iterator)
+            except StopIteration:
+                with watch.observing("loaders"):
+                    begun = observer._of(iterator)
+                    if begun is not None and begun.open:
+                        begun.open = False
+                        observer._record("end", begun, None)
+                raise
+            with watch.observing("loaders"):
+                begun = observer._of(iterator)
+                if begun is not None:
+                    observer._deliver(begun, iterator, batch)
+            return batch
+
+        return __next__
+
+    def _deliver(self, begun: Pass, iterator: Any, batch: Any) -> None:
+        watch = self.watch
+        indices = begun.queue.popleft() if begun.queue else None
+        found = list(leaves(batch))
+        tensors = [facts(value, at) for at, value in found if isinstance(value, Tensor)]
+        base = None
+        if indices is not None:
+            base = _base_indices(iterator._dataset, indices)
+        size = len(indices) if indices is not None else next((fact["shape"][0] for fact in tensors if fact["shape"]), 0)
+        watch.emit(
+            "batch",
+            loader=begun.loader,
+            epoch=begun.identity,
+            position=begun.delivered,
+            indices=indices,
+            base_indices=base,
+            size=size,
+            tensors=tensors,
+            others={
+                at: value[:200] if isinstance(value, str) else value
+                for at, value in found
+                if isinstance(value, str | int | float | bool)
+            },
+        )
+        recent = watch.shared.setdefault("recent_batches", [])
+        recent.append((begun.identity, begun.delivered, [(fact["at"], fact["digest"]) for fact in tensors]))
+        del recent[:-KEPT_BATCHES]
+        watch.shared["last_batch"] = [begun.identity, begun.delivered]
+        begun.delivered += 1
+
+    def positions(self) -> list[dict[str, Any]]:
+        """Return how far every open pass is."""
+        return [
+            {"loader": begun.loader, "number": begun.number, "batches": begun.delivered}
+            for _, begun in self._passes.values()
+            if begun.open
+        ]
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError, AttributeError, ValueError):
+        return None
+
+
+def _kind(sampler: Any) -> str:
+    for kind, name in KINDS:
+        if type(sampler) is kind:
+            return name
+    return "custom"
+
+
+def _weights(weights: Tensor) -> dict[str, Any]:
+    flat = weights.detach().float()
+    distinct = flat.unique()
+    return {
+        "n": flat.numel(),
+        "min": float(flat.min()),
+        "max": float(flat.max()),
+        "distinct": distinct.tolist() if distinct.numel() <= 16 else None,
+    }
+
+
+def _base(dataset: Any) -> tuple[Any, list[int] | None]:
+    """Return the dataset below Subset wrappers, and the indices into it (None if there is no wrapper)."""
+    indices: list[int] | None = None
+    for _ in range(8):
+        if not isinstance(dataset, data.Subset):
+            break
+        own = [int(index) for index in dataset.indices]
+        indices = own if indices is None else [own[index] for index in indices]
+        dataset = dataset.dataset
+    return dataset, indices
+
+
+def _base_indices(dataset: Any, indices: Sequence[Any]) -> list[Any]:
+    _, below = _base(dataset)
+    if below is None:
+        return list(indices)
+    return [below[index] if isinstance(index, int) and -len(below) <= index < len(below) else None for index in indices]
+
+
+def _plain_indices(indices: Any) -> list[Any] | None:
+    if isinstance(indices, Tensor):
+        indices = indices.tolist()
+    if isinstance(indices, int | str):
+        return [indices]
+    if not isinstance(indices, Sequence):
+        return None
+    return [index if isinstance(index, str) else _number(index) for index in indices]
+
+
+def _number(index: Any) -> Any:
+    try:
+        return int(index)
+    except (TypeError, ValueError):
+        return str(index)[:80]

@@ -1,0 +1,216 @@
+"""Loss functions of torch.nn.functional: what they were given, and the gradient that came back to their input.
+
+Limits: losses written from elementary operations are not seen, nor those inside torch.compile or torch.jit; the
+gradient is that of the input tensor as a whole, from every use of it.
+"""
+
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.modules import Modules
+from pytest_brainbrr.observers.tensors import digest, facts, plain
+
+FUNCTIONS = (
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", "mse_loss", "l1_loss",
+    "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "gaussian_nll_loss", "soft_margin_loss",
+    "multilabel_soft_margin_loss", "multilabel_margin_loss", "multi_margin_loss", "hinge_embedding_loss",
+    "cosine_embedding_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss", "ctc_loss",
+)  # fmt: skip
+INPUTS = ("input", "log_probs", "anchor", "input1")
+TARGETS = ("target", "targets")
+
+
+class Losses:
+    """Writes `loss` and `loss_grad` events."""
+
+    def __init__(self, watch: Watch, modules: Modules) -> None:
+        self.watch, self.modules = watch, modules
+        self.calls = 0
+        self._inside = False
+
+    def install(self) -> None:
+        """Wrap the functions where loss modules and trainers look them up."""
+        for name in FUNCTIONS:
+            self.watch.replace(nn.functional, name, self._wrap(name))
+
+    def _wrap(self, name: str) -> Callable[[Any], Any]:
+        observer = self
+
+        def make(original: Any) -> Any:
+            try:
+                signature = inspect.signature(original)
+            except (TypeError, ValueError):
+                signature = None
+
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                if torch.compiler.is_compiling() or torch.jit.is_scripting():
+                    return original(*args, **kwargs)
+                watch = observer.watch
+                if watch.busy or not watch.active or observer._inside:
+                    return original(*args, **kwargs)
+                observer._inside = True
+                try:
+                    result = original(*args, **kwargs)
+                finally:
+                    observer._inside = False
+                with watch.observing("losses"):
+                    observer._record(name, signature, args, kwargs, result)
+                return result
+
+            return wrapper
+
+        return make
+
+    def _record(self, name: str, signature: Any, args: Any, kwargs: Any, result: Any) -> None:
+        watch = self.watch
+        given = dict(signature.bind_partial(*args, **kwargs).arguments) if signature is not None else dict(kwargs)
+        tensors = {key: value for key, value in given.items() if isinstance(value, Tensor)}
+        value = next((tensors[key] for key in INPUTS if key in tensors), None)
+        target = next((tensors[key] for key in TARGETS if key in tensors), None)
+        number, grad = self.calls, torch.is_grad_enabled()
+        self.calls += 1
+        if grad and isinstance(result, Tensor) and result.requires_grad:
+            watch.shared["losses"] = watch.shared.get("losses", 0) + 1
+        mask = _mask(value, target)
+        if value is not None and value.grad_fn is not None:
+            self._follow(number, value, mask)
+        if isinstance(result, Tensor) and result.grad_fn is not None:
+            watch.shared.setdefault("graphs", []).append(weakref.ref(result))
+        split: tuple[float | None, float | None, float | None] = (None, None, None)
+        if mask is not None and value is not None:
+            split = _split(value.detach(), mask)
+        watch.emit(
+            "loss",
+            call=number,
+            function=name,
+            by=caller(),
+            inside=self._inside_of(),
+            args=[facts(tensor, key) for key, tensor in tensors.items()],
+            reduction=_reduction(given, signature),
+            options={
+                key: item
+                for key, item in given.items()
+                if isinstance(item, bool | int | float | str) and key != "reduction"
+            },
+            output=facts(result, rows=False) if isinstance(result, Tensor) else None,
+            input_from=self._source(value),
+            target_from=self._batch(target),
+            probability_like=_probability_like(name, value),
+            target_grad=bool(target is not None and target.requires_grad),
+            grad_enabled=grad,
+            positives=split[0],
+            positive_input_mean=split[1],
+            negative_input_mean=split[2],
+        )
+
+    def _inside_of(self) -> str | None:
+        call = self.modules.frames.call
+        return call.event.get("path") if call is not None and self.modules.frames.stack else None
+
+    def _source(self, value: Tensor | None) -> int | None:
+        if value is None or not plain(value):
+            return None
+        address = value.untyped_storage().data_ptr()
+        for number, storage, _ in reversed(self.modules.outputs):
+            if storage == address and address:
+                return number
+        return None
+
+    def _batch(self, target: Tensor | None) -> list[Any] | None:
+        recent = self.watch.shared.get("recent_batches", [])
+        found = digest(target) if target is not None else None
+        if found is None:
+            return None
+        for epoch, position, parts in reversed(recent):
+            for at, part in parts:
+                if part == found:
+                    return [epoch, position, at]
+        return None
+
+    def _follow(self, number: int, value: Tensor, mask: Tensor | None) -> None:
+        """Look at the gradient when it passes the node that made the input."""
+        watch, place, shape = self.watch, value.output_nr, value.shape
+        node = value.grad_fn
+        assert node is not None
+
+        def arrived(grads: Any) -> None:
+            if watch.busy or not watch.active:
+                return
+            watch.shared.setdefault("reached_losses", set()).add(number)
+            gradient = grads[place] if place < len(grads) else None
+            if gradient is None or not isinstance(gradient, Tensor) or gradient.shape != shape or not plain(gradient):
+                return
+            with watch.observing("losses"):
+                gradient = gradient.detach().float()
+                norm = torch.linalg.vector_norm(gradient).item()
+                split = _split(gradient, mask) if mask is not None else (None, None, None)
+                rows = gradient.reshape(gradient.shape[0], -1) if gradient.dim() else gradient.reshape(1, 1)
+                watch.emit(
+                    "loss_grad",
+                    call=number,
+                    finite=bool(torch.isfinite(gradient).all()),
+                    zero=norm == 0.0,
+                    norm=norm,
+                    positive_mean=split[1],
+                    negative_mean=split[2],
+                    rows_zero=(rows == 0).all(dim=1).float().mean().item(),
+                )
+
+        node.register_prehook(arrived)
+
+
+def _mask(value: Tensor | None, target: Tensor | None) -> Tensor | None:
+    """Return where the target is positive, as bytes of our own, or None where that means nothing."""
+    if (
+        value is None
+        or target is None
+        or value.shape != target.shape
+        or not (plain(value) and plain(target))
+        or not target.numel()
+    ):
+        return None
+    positive = target.detach() if target.dtype == torch.bool else target.detach().float()
+    if target.dtype != torch.bool:
+        low, high = torch.aminmax(positive)
+        if not (low >= 0 and high <= 1):
+            return None
+        positive = positive > 0.5
+    return positive.clone()
+
+
+def _split(value: Tensor, mask: Tensor) -> tuple[float | None, float | None, float | None]:
+    """Return the share of the mask, and the mean of a tensor inside and outside of it."""
+    value = value.float()
+    count, total = int(mask.sum()), mask.numel()
+    inside = (value * mask).sum()
+    outside = value.sum() - inside
+    return (
+        count / total,
+        float(inside) / count if count else None,
+        float(outside) / (total - count) if count < total else None,
+    )
+
+
+def _reduction(given: dict[str, Any], signature: Any) -> str | None:
+    if "reduction" in given:
+        return str(given["reduction"])
+    parameter = signature.parameters.get("reduction") if signature is not None else None
+    return str(parameter.default) if parameter is not None else None
+
+
+def _probability_like(name: str, value: Tensor | None) -> bool | None:
+    if value is None or not plain(value) or not value.is_floating_point() or not value.numel():
+        return None
+    value = value.detach().float()
+    low, high = torch.aminmax(value)
+    if not (low >= 0 and high <= 1):
+        return False
+    if name == "cross_entropy" and value.dim() > 1:
+        return bool(torch.allclose(value.sum(dim=1), torch.ones_like(value.sum(dim=1)), atol=1e-3))
+    return True

@@ -1,0 +1,86 @@
+"""Memory at step borders: resident set, device allocator, and the graphs that are still held.
+
+Limits: `graphs` counts watched tensors only (outputs, losses, roots); the census finds all, where it is taken.
+"""
+
+import gc
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytest_brainbrr.observers.core import Watch
+
+PAGE_MB = 4096 / 2**20
+SHARE = 0.02
+ALWAYS = (2, 4, 6)
+
+
+class Memory:
+    """Writes a `memory` event per step."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._census_seconds = 0.0
+        self._last = time.perf_counter()
+
+    def install(self) -> None:
+        """Record at every border."""
+        self.watch.on_border.append(self.record)
+
+    def record(self) -> None:
+        """Record memory now."""
+        watch = self.watch
+        if not watch.active:
+            return
+        with watch.observing("memory"):
+            graphs = [reference for reference in watch.shared.get("graphs", []) if _holds_graph(reference())]
+            watch.shared["graphs"] = graphs
+            now = time.perf_counter()
+            affordable = self._census_seconds < SHARE * (now - self._last)
+            self._last = now
+            tensors, size, held = (None, None, None)
+            if watch.borders in ALWAYS or affordable:
+                began = time.perf_counter()
+                tensors, size, held = _census()
+                self._census_seconds = time.perf_counter() - began
+            cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+            watch.emit(
+                "memory",
+                rss_mb=_resident(),
+                cuda_allocated_mb=torch.cuda.memory_allocated() / 2**20 if cuda else None,
+                cuda_reserved_mb=torch.cuda.memory_reserved() / 2**20 if cuda else None,
+                cuda_peak_mb=torch.cuda.max_memory_allocated() / 2**20 if cuda else None,
+                graphs=len(graphs),
+                tensors=tensors,
+                tensors_mb=size,
+                graph_tensors=held,
+            )
+
+
+def _holds_graph(tensor: Any) -> bool:
+    return tensor is not None and tensor.grad_fn is not None
+
+
+def _resident() -> float | None:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (read at every step)
+            return int(file.read().split()[1]) * PAGE_MB
+    except OSError:
+        return None
+
+
+def _census() -> tuple[int, float, int]:
+    """Count live tensors, their megabytes (a storage once) and those that hold a graph."""
+    count, held, storages = 0, 0, {}
+    for thing in gc.get_objects():
+        # isinstance would ask proxies for their class, and so run code of the trainer.
+        kind = type(thing)
+        if kind is Tensor or kind is torch.nn.Parameter:
+            count += 1
+            held += thing.grad_fn is not None
+            if thing.layout is torch.strided and not thing.is_meta:
+                storage = thing.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+    return count, sum(storages.values()) / 2**20, held

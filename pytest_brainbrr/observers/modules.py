@@ -1,0 +1,271 @@
+"""Calls of modules: torch's global forward hooks, which return nothing.
+
+Limits: functions, and `.forward` called directly, pass no hook. Inside torch.compile and torch.jit only the outermost
+call is seen. Positional inputs are looked at before the call, keyword inputs after it. Calls during a backward
+(activation checkpointing) are left out.
+"""
+
+import threading
+import time
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+
+from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.models import Models
+from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
+
+NUMBERED_CALLS = 2
+RANDOM = ("Dropout", "RReLU", "DropPath", "StochasticDepth")
+
+
+class Call:
+    """One outermost call in progress."""
+
+    def __init__(self, module: nn.Module, number: int) -> None:
+        self.module_id, self.number, self.began = id(module), number, time.perf_counter()
+        self.inputs: list[dict[str, Any]] = []
+        self.inner: dict[int, dict[str, Any]] = {}
+        self.order: list[dict[str, Any]] = []
+        self.numbers = False
+        self.event: dict[str, Any] = {}
+
+
+class Frames(threading.local):
+    """The modules being called in this thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.stack: list[int] = []
+        self.call: Call | None = None
+        self.silent = 0
+
+
+class Modules:
+    """Writes a `forward` event per outermost call."""
+
+    def __init__(self, watch: Watch, models: Models) -> None:
+        self.watch, self.models = watch, models
+        self.frames = Frames()
+        self.calls = 0
+        self.reached: set[int] = set()
+        """Forward calls that the backward in progress has reached."""
+        self.graphs: list[Any] = []
+        self.outputs: list[tuple[int, int, int]] = []
+        """Call number, storage address and root id's number of the latest outputs, to recognise them at the loss."""
+        self.paths: dict[str, dict[int, str]] = {}
+        self._numbered: dict[tuple[str, bool, bool], int] = {}
+        self._last_inner: dict[tuple[str, bool, bool], Any] = {}
+        self._eval = False
+
+    def install(self) -> None:
+        """Put the global hooks in place."""
+        before = registration.register_module_forward_pre_hook(self._before)
+        after = registration.register_module_forward_hook(self._after, with_kwargs=True, always_call=True)
+        self.watch.stack.callback(before.remove)
+        self.watch.stack.callback(after.remove)
+        self.watch.on_border.append(self.reset)
+
+    def reset(self) -> None:
+        """Forget calls that never ended, at a border where none can be in progress."""
+        if not self.watch.shared.get("in_step"):
+            self.frames.stack.clear()
+            self.frames.call = None
+
+    # ------------------------------------------------------------------ the hooks
+
+    def _before(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        watch, frames = self.watch, self.frames
+        if watch.busy or not watch.active or torch.jit.is_tracing() or torch._C._current_graph_task_id() != -1:
+            return
+        if frames.stack:
+            frames.stack.append(id(module))
+            return
+        if isinstance(module, nn.modules.loss._Loss) or type(module).__module__.startswith("torchmetrics"):
+            return
+        if torch.is_grad_enabled() and module.training and next(module.parameters(), None) is not None:
+            # May end the run, by an exception: nothing of ours is in progress yet.
+            watch.shared["about_to_call"] = weakref.ref(module)
+            watch.boundary()
+        frames.stack.append(id(module))
+        with watch.observing("modules"):
+            frames.call = self._begin(module, args)
+
+    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        watch, frames = self.watch, self.frames
+        if watch.busy or not watch.active or id(module) not in frames.stack:
+            return
+        while frames.stack.pop() != id(module):
+            pass  # inner calls that ended in an exception
+        call = frames.call
+        if call is None:
+            return
+        if frames.stack:
+            began = time.perf_counter()
+            with watch.observing("modules"):
+                self._inner(call, module, args, kwargs, output)
+            call.began += time.perf_counter() - began
+            return
+        frames.call = None
+        with watch.observing("modules"):
+            self._end(call, module, kwargs, output)
+            keep = watch.shared.get("keep_input")
+            if keep is not None and call.event["grad_enabled"]:
+                keep(module, args, kwargs)
+
+    # ------------------------------------------------------------------ outermost calls
+
+    def _begin(self, module: nn.Module, args: Any) -> Call:
+        call = Call(module, self.calls)
+        self.calls += 1
+        watch, grad = self.watch, torch.is_grad_enabled()
+        first = not watch.shared.get("called")
+        known = self.models.know(module, "called")
+        root = self.models.root_of(module)
+        if known is not None:
+            if first:
+                watch.shared["called"] = True
+                for callback in watch.shared.get("on_first_forward", []):
+                    callback()
+                self.models.states("first_forward")
+            self._phase(known, root, grad=grad)
+        path = self._paths(known or "", root).get(id(module), "")
+        key = (known or type(module).__name__, grad, module.training)
+        call.numbers = self._numbered.get(key, 0) < NUMBERED_CALLS
+        self._numbered[key] = self._numbered.get(key, 0) + 1
+        call.inputs = [facts(tensor, at) for at, tensor in tensor_leaves(args)]
+        call.event = {
+            "call": call.number,
+            "model": known,
+            "path": path,
+            "class": type(module).__name__,
+            "training": module.training,
+            "mixed_modes": list(_mixed(module)),
+            "grad_enabled": grad,
+            "inference_mode": torch.is_inference_mode_enabled(),
+            "autocast": _autocast(),
+            "loader": watch.shared.get("last_batch"),
+        }
+        watch.shared["inputs"] = {id(tensor) for _, tensor in tensor_leaves(args)}
+        call.began = time.perf_counter()
+        return call
+
+    def _end(self, call: Call, module: nn.Module, kwargs: Any, output: Any) -> None:
+        seconds = time.perf_counter() - call.began
+        call.inputs += [facts(tensor, at) for at, tensor in tensor_leaves(kwargs)]
+        tensors = tensor_leaves(output)
+        for _, tensor in tensors:
+            self._follow(call.number, tensor)
+        key = (call.event["model"] or type(module).__name__, call.event["grad_enabled"], module.training)
+        shapes = [{**fact, "finite": None, "min": None, "max": None, "mean": None} for fact in call.order]
+        same = not call.numbers and self._last_inner.get(key) == shapes
+        self._last_inner[key] = shapes
+        self.watch.emit(
+            "forward",
+            **call.event,
+            inputs=call.inputs,
+            outputs=[facts(tensor, at) for at, tensor in tensors],
+            seconds=seconds,
+            raised=None if tensors or output is not None else "unknown",
+            inner=None if same else call.order,
+            inner_numbers=call.numbers,
+        )
+
+    def _follow(self, number: int, tensor: Tensor) -> None:
+        """Learn by a hook on the graph node (not on the tensor) whether a backward reaches this output."""
+        self.outputs.append((number, tensor.untyped_storage().data_ptr() if plain(tensor) else 0, tensor.numel()))
+        del self.outputs[:-16]
+        if tensor.grad_fn is None:
+            return
+        reached = self.reached
+
+        def arrived(grads: Any) -> None:
+            reached.add(number)
+
+        tensor.grad_fn.register_prehook(arrived)
+        self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
+
+    def _phase(self, identity: str, root: nn.Module, *, grad: bool) -> None:
+        evaluating = not grad or torch.is_inference_mode_enabled()
+        if evaluating != self._eval:
+            self._eval = evaluating
+            self.watch.emit("phase", phase="eval" if evaluating else "train", model=identity, why="grad")
+            self.models.states("eval_begin" if evaluating else "eval_end")
+            for callback in self.watch.shared.get("on_phase", []):
+                callback()
+
+    def _paths(self, identity: str, root: nn.Module) -> dict[int, str]:
+        found = self.paths.get(identity)
+        if found is None or id(root) not in found:
+            found = self.paths[identity] = {id(module): path for path, module in root.named_modules()}
+        return found
+
+    # ------------------------------------------------------------------ inner calls
+
+    def _inner(self, call: Call, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        fact = call.inner.get(id(module))
+        if fact is not None:
+            fact["calls"] += 1
+            return
+        identity = call.event["model"] or ""
+        path = self.paths.get(identity, {}).get(id(module))
+        if path is None:
+            # A module that was put in after the paths were taken, or one that is no child of the root.
+            self.paths.pop(identity, None)
+            path = f"<{type(module).__name__}>"
+        outputs = tensor_leaves(output)
+        fact = {
+            "path": path,
+            "class": type(module).__name__,
+            "calls": 1,
+            "training": module.training,
+            "inputs": [_brief(tensor) for _, tensor in (*tensor_leaves(args), *tensor_leaves(kwargs))],
+            "outputs": [_brief(tensor) for _, tensor in outputs],
+            "grad_fn": any(tensor.grad_fn is not None for _, tensor in outputs),
+            "finite": None,
+            "min": None,
+            "max": None,
+            "mean": None,
+        }
+        if call.numbers and outputs and _countable(outputs[0][1]):
+            value = outputs[0][1].detach()
+            low, high = torch.aminmax(value)
+            numbers = torch.stack([low.float(), high.float(), value.mean(dtype=torch.float32)]).tolist()
+            fact["min"], fact["max"], fact["mean"] = numbers
+            fact["finite"] = all(-float("inf") < number < float("inf") for number in numbers[:2])
+        call.inner[id(module)] = fact
+        call.order.append(fact)
+
+
+def _brief(tensor: Tensor) -> list[Any]:
+    return [list(tensor.shape), short(tensor.dtype), str(tensor.device)]
+
+
+def _countable(tensor: Tensor) -> bool:
+    return plain(tensor) and tensor.is_floating_point() and tensor.numel() > 0
+
+
+def _mixed(module: nn.Module) -> list[str]:
+    """Return paths of modules whose flag differs and whose behaviour depends on it."""
+    flag, found = module.training, []
+    for path, inner in module.named_modules():
+        if inner.training is not flag and (
+            inner._buffers or inner._parameters or type(inner).__name__.startswith(RANDOM)
+        ):
+            found.append(path)
+    return found[:64]
+
+
+def _autocast() -> dict[str, str] | None:
+    found = {
+        device: short(torch.get_autocast_dtype(device))
+        for device in ("cpu", "cuda")
+        if torch.is_autocast_enabled(device)
+    }
+    return found or None

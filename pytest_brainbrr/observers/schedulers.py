@@ -1,0 +1,115 @@
+"""Learning-rate schedulers: when they are made, when they step, and the rates before and after.
+
+Limits: rates set by hand in the trainer's loop leave no event; they are in the groups of every `step`.
+"""
+
+from typing import Any
+
+from torch.optim import lr_scheduler
+
+from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.optimizers import scalars
+
+
+class Schedulers:
+    """Writes `scheduler` events."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._wrapped: set[type] = set()
+        self._counts: dict[str, int] = {}
+        self._depth = 0
+        self._making = 0
+        self._inside: set[int] = set()
+
+    def install(self) -> None:
+        """Wrap the classes of torch now, classes of the trainer when the first object of them is made."""
+        for kind in {lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau, *_subclasses(lr_scheduler.LRScheduler)}:
+            self._wrap_class(kind)
+
+    def _wrap_class(self, kind: type) -> None:
+        if kind in self._wrapped:
+            return
+        self._wrapped.add(kind)
+        if "__init__" in vars(kind):
+            self.watch.replace(kind, "__init__", self._wrap_init)
+        if "step" in vars(kind):
+            self.watch.replace(kind, "step", self._wrap_step)
+
+    def _wrap_init(self, original: Any) -> Any:
+        observer = self
+
+        def __init__(scheduler: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            for kind in type(scheduler).__mro__:
+                if kind is not object and kind not in observer._wrapped and "step" in vars(kind):
+                    observer._wrap_class(kind)
+            if id(scheduler) in observer._inside or observer.watch.busy or not observer.watch.active:
+                original(scheduler, *args, **kwargs)
+                return
+            observer._inside.add(id(scheduler))
+            observer._making += 1
+            try:
+                original(scheduler, *args, **kwargs)
+            finally:
+                observer._making -= 1
+                observer._inside.discard(id(scheduler))
+            with observer.watch.observing("schedulers"):
+                observer._record(scheduler, "init", None, None, inner=observer._making > 0)
+
+        return __init__
+
+    def _wrap_step(self, original: Any) -> Any:
+        observer = self
+
+        def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+            watch = observer.watch
+            if watch.busy or not watch.active or observer._making or id(scheduler) in observer._inside:
+                return original(scheduler, *args, **kwargs)
+            before = _rates(scheduler)
+            observer._inside.add(id(scheduler))
+            observer._depth += 1
+            try:
+                result = original(scheduler, *args, **kwargs)
+            finally:
+                observer._depth -= 1
+                observer._inside.discard(id(scheduler))
+            with watch.observing("schedulers"):
+                identity = watch.registry.name(scheduler, "s")
+                observer._counts[identity] = observer._counts.get(identity, 0) + 1
+                argument = args[0] if args else next(iter(kwargs.values()), None)
+                observer._record(scheduler, "step", before, argument, inner=observer._depth > 0)
+            return result
+
+        return step
+
+    def _record(self, scheduler: Any, action: str, before: Any, argument: Any, *, inner: bool) -> None:
+        identity = self.watch.registry.name(scheduler, "s")
+        optimizer = getattr(scheduler, "optimizer", None)
+        number = (
+            argument.item() if hasattr(argument, "item") and getattr(argument, "numel", lambda: 1)() == 1 else argument
+        )
+        self.watch.emit(
+            "scheduler",
+            id=identity,
+            **{"class": type(scheduler).__name__},
+            action=action,
+            optimizer=self.watch.registry.name(optimizer, "o") if optimizer is not None else None,
+            count=self._counts.get(identity, 0),
+            rates_before=before,
+            rates=_rates(scheduler),
+            last_epoch=getattr(scheduler, "last_epoch", None),
+            options={key: value for key, value in scalars(vars(scheduler)).items() if not key.startswith("_")},
+            argument=number if isinstance(number, int | float) else None,
+            inner=inner,
+            by=caller(),
+        )
+
+
+def _rates(scheduler: Any) -> list[float]:
+    optimizer = getattr(scheduler, "optimizer", None)
+    return [float(group["lr"]) for group in optimizer.param_groups] if optimizer is not None else []
+
+
+def _subclasses(kind: type) -> set[type]:
+    found = set(kind.__subclasses__())
+    return found.union(*(_subclasses(child) for child in found)) if found else found

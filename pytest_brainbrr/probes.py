@@ -1,0 +1,232 @@
+"""Calls of the model from outside, once a run is over: what watching alone cannot show.
+
+Only in plans that say so; the run is spoilt by then. Every probe runs in evaluation mode without gradients, with the
+generators seeded, on the first training input of the run (kept in a file, so that another process probes the same).
+
+Results, by name:
+
+``fixed_batch``        ``outputs``: tensor facts of the output
+``repeat_eval``        the same input twice: ``equal``, ``difference``
+``input_sensitivity``  another input of the same kind: ``changed``, ``difference``
+``batch_independence`` the other samples of the batch replaced: ``difference`` of the first sample's output, ``noise`` (the
+                       same sample among its old neighbours, in other places), ``scale`` of the output, ``size`` of the batch
+``look_ahead``         the last half of the last dimension replaced: ``before`` (largest change of the output's first half, less
+                       a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by)
+"""
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.tensors import facts, tensor_leaves
+from pytest_brainbrr.spec import Spec
+
+
+class Probes:
+    """Keeps what the probes need, and runs them at the end."""
+
+    def __init__(self, watch: Watch, spec: Spec) -> None:
+        self.watch, self.spec = watch, spec
+        self._module: nn.Module | None = None
+        self._kept = False
+
+    def install(self) -> None:
+        """Keep the module and the input of the first training call, in plans that probe."""
+        if self.spec.probes and self.spec.probe_input is not None and self.spec.plan != "reload":
+            self.watch.shared["keep_input"] = self._keep
+
+    def _keep(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._kept or self.spec.probe_input is None or next(module.parameters(), None) is None:
+            return
+        self._kept = True
+        # Held on purpose: in an invasive plan the model must outlive the trainer's own reference.
+        self._module = module
+        value = {"args": _detached(args), "kwargs": _detached(kwargs), "class": type(module).__name__}
+        torch.save(value, self.spec.probe_input)
+
+    def at_limit(self) -> None:
+        """Record what stands when the step limit is reached, then probe."""
+        watch = self.watch
+        with watch.observing("probes"):
+            snapshots = watch.shared["snapshots"]
+            snapshots.record("resume" if self.spec.limit == 0 else "limit")
+            watch.shared["models"].states("resume" if self.spec.limit == 0 else "end")
+            if self.spec.probes:
+                if self._module is None:
+                    reference: weakref.ref[nn.Module] | None = watch.shared.get("about_to_call")
+                    self._module = reference() if reference is not None else None
+                self._run("resume" if self.spec.limit == 0 else "limit")
+
+    def at_end(self) -> None:
+        """Probe after a run that ended by itself."""
+        if self.spec.probes:
+            with self.watch.observing("probes"):
+                self._run("end")
+
+    def _run(self, at: str) -> None:
+        module, path = self._module, self.spec.probe_input
+        if module is None or path is None or not Path(path).exists():
+            self.watch.not_observed("probe", "no training call of a module was seen to repeat")
+            return
+        kept = torch.load(path, weights_only=False)
+        if kept["class"] != type(module).__name__:
+            self.watch.not_observed(
+                "probe", f"the kept input belongs to {kept['class']}, not to {type(module).__name__}"
+            )
+            return
+        args, kwargs = kept["args"], kept["kwargs"]
+        flags = [(inner, inner.training) for inner in module.modules()]
+        module.eval()
+        try:
+            for name in ("fixed_batch", "repeat_eval", "input_sensitivity", "batch_independence", "look_ahead"):
+                if at == "resume" and name != "fixed_batch":
+                    continue
+                result, raised = None, None
+                try:
+                    with torch.no_grad():
+                        result = getattr(self, f"_{name}")(module, args, kwargs)
+                except Exception as error:  # noqa: BLE001 (a model that cannot be called this way is a fact)
+                    raised = f"{type(error).__name__}: {error}"[:400]
+                label = next(
+                    (label for _, label, root in self.watch.shared["models"].roots() if root is module),
+                    type(module).__name__,
+                )
+                self.watch.emit("probe", name=name, model=label, at=at, result=result, raised=raised)
+        finally:
+            for inner, flag in flags:
+                inner.training = flag
+
+    # ------------------------------------------------------------------ the probes
+
+    def _fixed_batch(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+        return {"outputs": [facts(tensor, at) for at, tensor in _call(module, args, kwargs)]}
+
+    def _repeat_eval(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+        first = _call(module, args, kwargs)
+        second = _call(module, args, kwargs, seed=1)
+        difference = max((_difference(a, b) for (_, a), (_, b) in zip(first, second, strict=True)), default=0.0)
+        return {"equal": difference == 0.0, "difference": difference}
+
+    def _input_sensitivity(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any] | None:
+        signals = _signals(args, kwargs)
+        if not signals:
+            return None
+        first = _call(module, args, kwargs)
+        other = _replaced(args, kwargs, {at: tensor.flip(-1) * 0.5 + tensor.std() for at, tensor in signals})
+        second = _call(module, *other)
+        difference = max((_difference(a, b) for (_, a), (_, b) in zip(first, second, strict=True)), default=0.0)
+        return {"changed": difference > 0.0, "difference": difference}
+
+    def _batch_independence(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any] | None:
+        signals = _signals(args, kwargs)
+        size = next((tensor.shape[0] for _, tensor in signals if tensor.dim() > 1), 0)
+        if size < 2:
+            return None
+        rows = [(at, tensor) for at, tensor in signals if tensor.dim() > 1 and tensor.shape[0] == size]
+        first = _by_row(_call(module, args, kwargs), size)
+        changed = {
+            at: torch.cat([tensor[:1], (tensor[1:] * -0.7 + tensor.std()).roll(3, dims=-1)]) for at, tensor in rows
+        }
+        others = _by_row(_call(module, *_replaced(args, kwargs, changed)), size)
+        order = {at: torch.cat([tensor[:1], tensor[1:].flip(0)]) for at, tensor in rows}
+        moved = _by_row(_call(module, *_replaced(args, kwargs, order)), size)
+        if not first:
+            return None
+        return {
+            "size": size,
+            "difference": max(_difference(a[0], b[0]) for a, b in zip(first, others, strict=True)),
+            "noise": max(_difference(a[0], b[0]) for a, b in zip(first, moved, strict=True)),
+            "scale": max(float(tensor.abs().max()) for tensor in first),
+        }
+
+    def _look_ahead(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any] | None:
+        signals = [(at, tensor) for at, tensor in _signals(args, kwargs) if tensor.dim() > 1 and tensor.shape[-1] >= 8]
+        if not signals:
+            return None
+        half = signals[0][1].shape[-1] // 2
+        changed = {
+            at: torch.cat([tensor[..., :half], tensor[..., half:].flip(-1) * -0.7 + tensor.std()], dim=-1)
+            for at, tensor in signals
+        }
+        first, second = _call(module, args, kwargs), _call(module, *_replaced(args, kwargs, changed))
+        pairs = [
+            (a, b)
+            for (_, a), (_, b) in zip(first, second, strict=True)
+            if a.is_floating_point() and a.dim() > 1 and a.shape[-1] >= 4
+        ]
+        if not pairs:
+            return {"time": False, "before": None, "after": None, "scale": None}
+        places = [(a.shape[-1] * half) // signals[0][1].shape[-1] for a, _ in pairs]
+        return {
+            "time": True,
+            "before": max(
+                _difference(a[..., : max(1, p - 1)], b[..., : max(1, p - 1)])
+                for (a, b), p in zip(pairs, places, strict=True)
+            ),
+            "after": max(_difference(a[..., p:], b[..., p:]) for (a, b), p in zip(pairs, places, strict=True)),
+            "scale": max(float(a.abs().max()) for a, _ in pairs),
+        }
+
+
+def _call(module: nn.Module, args: Any, kwargs: Any, *, seed: int = 0) -> list[tuple[str, Tensor]]:
+    torch.manual_seed(seed)
+    output = module(*_detached(args), **_detached(kwargs))
+    return [(at, tensor.detach().clone()) for at, tensor in tensor_leaves(output)]
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    if first.shape != second.shape:
+        return float("inf")
+    if not first.numel():
+        return 0.0
+    if bool((first == second).all()):
+        return 0.0
+    return (
+        float((first.double() - second.double()).abs().max())
+        if not first.is_complex()
+        else float((first - second).abs().max())
+    )
+
+
+def _signals(args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
+    return [
+        (at, tensor)
+        for at, tensor in tensor_leaves({"args": args, "kwargs": kwargs})
+        if tensor.is_floating_point() and tensor.numel() > 1
+    ]
+
+
+def _by_row(outputs: list[tuple[str, Tensor]], size: int) -> list[Tensor]:
+    return [
+        tensor for _, tensor in outputs if tensor.dim() > 0 and tensor.shape[0] == size and tensor.is_floating_point()
+    ]
+
+
+def _replaced(args: Any, kwargs: Any, changed: dict[str, Tensor]) -> tuple[Any, Any]:
+    both = _rebuilt({"args": args, "kwargs": kwargs}, changed, "")
+    return both["args"], both["kwargs"]
+
+
+def _rebuilt(tree: Any, changed: dict[str, Tensor], at: str) -> Any:
+    if isinstance(tree, Tensor):
+        return changed.get(at, tree)
+    if isinstance(tree, dict):
+        return type(tree)(
+            {key: _rebuilt(value, changed, f"{at}.{key}" if at else str(key)) for key, value in tree.items()}
+        )
+    if isinstance(tree, list | tuple):
+        names = getattr(tree, "_fields", range(len(tree)))
+        values = [
+            _rebuilt(value, changed, f"{at}.{name}" if at else str(name))
+            for name, value in zip(names, tree, strict=True)
+        ]
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+    return tree
+
+
+def _detached(tree: Any) -> Any:
+    return _rebuilt(tree, {at: tensor.detach().clone() for at, tensor in tensor_leaves(tree)}, "")

@@ -1,0 +1,329 @@
+"""Run a target under observers, as often as the checks need, and judge: the parent's side. Imports no torch.
+
+Every run happens in a fresh folder and a fresh process. ``straight`` comes first and is the yardstick; the others are
+run side by side where the machine has room.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_brainbrr.afterwards import add_parent_events
+from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
+from pytest_brainbrr.packing import pack
+from pytest_brainbrr.results import Report
+from pytest_brainbrr.spec import Spec
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+__all__ = ["Runs", "run"]
+
+GRACE_S = 5.0
+
+
+def run(
+    target: Target, *, workdir: str | os.PathLike[str], steps: int = 6, checks: Iterable[str] | None = None
+) -> Report:
+    """Run a target, watched, and judge it.
+
+    Args:
+        target: What to run.
+        workdir: Folder for everything the runs write; made if missing.
+        steps: Optimizer steps of the longest run.
+        checks: Ids of the checks wanted; all of them by default. Only the runs they need are made.
+
+    Raises:
+        KeyError: an unknown check id.
+        ValueError: fewer than two steps.
+    """
+    if steps < 2:
+        raise ValueError(f"a smoke run needs at least two steps, got {steps}")
+    wanted = _chosen(checks)
+    runs = Runs(target, Path(workdir).resolve(), steps)
+    runs.make({plan for check in wanted for plan in (*check.needs, *check.wants)})
+    return Report(target.name, judge(wanted, runs.traces, target, runs.missing), facts=runs.facts())
+
+
+def _chosen(checks: Iterable[str] | None) -> tuple[Check, ...]:
+    if checks is None:
+        return CHECKS
+    known = {check.id: check for check in CHECKS}
+    return tuple(known[name] for name in checks)
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished run."""
+
+    trace: Trace
+    folder: Path
+    seconds: float
+
+
+class Runs:
+    """The runs of one target: which were made, and why the others were not."""
+
+    def __init__(self, target: Target, folder: Path, steps: int) -> None:
+        self.target, self.folder, self.steps = target, folder, steps
+        self.done: dict[str, Done] = {}
+        self.missing: dict[str, str] = {}
+        self._checkpoint: Path | None = None
+        self._pickle: Path | None = None
+
+    @property
+    def traces(self) -> dict[str, Trace]:
+        """Plan -> trace of the runs that were made."""
+        return {plan: done.trace for plan, done in self.done.items()}
+
+    # ------------------------------------------------------------------ what to run
+
+    def make(self, plans: set[str]) -> None:
+        """Make the runs of these plans that can be made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pickle = pack(self.target, self.folder / "target.pkl")
+        self.done["straight"] = self._execute(self._spec("straight"))
+        first: list[Spec] = []
+        if "repeat" in plans:
+            self._plan(first, "repeat", None if self.target.seeded else "the target is declared not to honor seeds")
+        if "reseeded" in plans:
+            reason = None if self.target.seeded else "the target is declared not to honor seeds"
+            reason = reason or ("a script is not told a seed" if self.target.script else None)
+            self._plan(first, "reseeded", reason, seed=1, limit=min(2, self.steps))
+        for variant in ("no_positives", "non_finite"):
+            if variant in plans:
+                reason = (
+                    None
+                    if variant in self.target.variants
+                    else f"the target does not declare the data variant {variant!r}"
+                )
+                self._plan(first, variant, reason, data=variant)
+        if "unwatched" in plans:
+            self._plan(first, "unwatched", None, watched=False)
+        if plans & {"stopped", "resumed", "reload", "probe"}:
+            first.append(self._stopped())
+        self._execute_all(first)
+        if "stopped" in self.done:
+            self.done["probe"] = self.done["stopped"]
+        self._resume(plans)
+
+    def _plan(self, specs: list[Spec], plan: str, reason: str | None, **changes: Any) -> None:
+        straight = self.done["straight"].trace
+        if reason is None and plan not in {"no_positives", "non_finite"} and not straight.finished:
+            reason = f"the straight run did not end well ({straight.exit['how']})"
+        if reason is not None:
+            self.missing[plan] = reason
+        else:
+            specs.append(self._spec(plan, **changes))
+
+    def _stopped(self) -> Spec:
+        """Choose where to stop: at a step after which the trainer itself writes a checkpoint, if there is one before the end."""
+        straight = self.done["straight"].trace
+        total = max(int(straight.exit["steps"]), 1)
+        written = sorted(
+            {int(event["step"]) for event in straight.checkpoints if 0 < event["step"] < min(total, self.steps)}
+        )
+        half = max(1, min(total, self.steps) // 2)
+        at = min(written, key=lambda step: abs(step - half)) if written else half
+        keep = str(self.folder / "probe_input.pt")
+        if written or self.target.script is not None:
+            return self._spec("stopped", limit=at, probes=True, probe_input=keep)
+        # No checkpoint before the end: the trainer is told to do fewer steps, so its horizon is shorter too.
+        return self._spec("stopped", max_steps=at, probes=True, probe_input=keep)
+
+    def _resume(self, plans: set[str]) -> None:
+        wanted = plans & {"resumed", "reload"}
+        if not wanted:
+            return
+        reason = self._why_not_resumed()
+        if reason is not None:
+            self.missing.update(dict.fromkeys(wanted, reason))
+            return
+        specs = []
+        for plan in sorted(wanted):
+            checkpoint = str(self._checkpoint)
+            if plan == "resumed":
+                specs.append(self._spec(plan, resume_from=checkpoint))
+            else:
+                keep = str(self.folder / "probe_input.pt")
+                specs.append(self._spec(plan, resume_from=checkpoint, limit=0, probes=True, probe_input=keep))
+        self._execute_all(specs)
+        for plan in wanted & self.done.keys():
+            read = [event for event in self.done[plan].trace.events("checkpoint_read", after=True) if event["path"]]
+            opened = [event["path"] for event in self.done[plan].trace.events("file_open", mode="read", after=True)]
+            names = {str(Path(event["path"])) for event in read} | set(opened)
+            if self.target.resumable is None and not any(_same(name, self._checkpoint) for name in names):
+                del self.done[plan]
+                self.missing[plan] = "the target does not open run.resume_from: it cannot be resumed"
+
+    def _why_not_resumed(self) -> str | None:
+        if self.target.script is not None:
+            return "a script is not told what to resume from"
+        if self.target.resumable is False:
+            return "the target is declared not resumable"
+        if "stopped" not in self.done:
+            return self.missing.get("stopped", "there is no stopped run")
+        stopped = self.done["stopped"]
+        if not stopped.trace.finished:
+            return (
+                f"the stopped run did not end well ({stopped.trace.exit['how']}: {stopped.trace.exit['message'][:120]})"
+            )
+        written = [event for event in stopped.trace.checkpoints if event["step"] > 0] or stopped.trace.checkpoints
+        for event in reversed(written):
+            path = stopped.folder / event["final"]
+            if path.is_file():
+                self._checkpoint = path
+                return None
+        return "the stopped run left no checkpoint"
+
+    # ------------------------------------------------------------------ how to run
+
+    def _spec(self, plan: str, **changes: Any) -> Spec:
+        home = self.folder / plan
+        limit = self.steps if self.target.script is not None else self.steps + 1
+        return replace(
+            Spec(
+                name=self.target.name,
+                plan=plan,
+                workdir=str(home / "work"),
+                trace=str(home / "trace"),
+                pickle=str(self._pickle) if self._pickle is not None else None,
+                script=self._command(),
+                max_steps=self.steps,
+                limit=limit,
+                causal=self.target.causal,
+                sys_path=[path or os.getcwd() for path in sys.path],
+                cwd=os.getcwd() if self.target.script is None else str(home / "work"),
+            ),
+            **changes,
+        )
+
+    def _command(self) -> list[str] | None:
+        if self.target.script is None:
+            return None
+        command = self.target.script_arguments
+        if command[:1] in (["python"], ["python3"]):
+            command = command[1:]
+        if command[0] != "-m":
+            command[0] = str(Path(command[0]).resolve())
+        return command
+
+    def _execute_all(self, specs: list[Spec]) -> None:
+        together = self._room()
+        with ThreadPoolExecutor(max_workers=together) as pool:
+            for spec, done in zip(specs, pool.map(self._execute, specs), strict=True):
+                self.done[spec.plan] = done
+
+    def _room(self) -> int:
+        """Return how many runs fit side by side: two of them where the memory of three is free."""
+        peaks = [event["rss_mb"] or 0 for event in self.done["straight"].trace.events("memory")]
+        needed = max(peaks, default=2000.0)
+        return 2 if _available_mb() > 3 * needed and (os.cpu_count() or 1) > 1 else 1
+
+    def _execute(self, spec: Spec) -> Done:
+        home = self.folder / spec.plan
+        if home.exists():
+            shutil.rmtree(home)
+        (home / "work").mkdir(parents=True)
+        (home / "trace").mkdir()
+        if self.target.script is not None:
+            _mirror(Path.cwd(), home / "work", skip=self.folder)
+        spec.write(home / "spec.json")
+        began = time.monotonic()
+        how = self._process(spec, home)
+        seconds = time.monotonic() - began
+        add_parent_events(home, how)
+        return Done(Trace.read(home / "trace"), home / "work", seconds)
+
+    def _process(self, spec: Spec, home: Path) -> dict[str, Any]:
+        """Run the child and say how it ended, so far as only the parent can know."""
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **spec.environment}
+        command = [sys.executable, "-m", "pytest_brainbrr.child", str(home / "spec.json")]
+        with (home / "console.txt").open("wb") as console:
+            process = subprocess.Popen(
+                command,
+                cwd=os.getcwd(),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(timeout=self.target.timeout_s)
+                return {"how": "ended", "code": code}
+            except subprocess.TimeoutExpired:
+                if hasattr(signal, "SIGUSR1"):
+                    process.send_signal(signal.SIGUSR1)  # the stacks go to the console
+                    time.sleep(0.5)
+                return {"how": "timeout", "code": 124, "message": f"not finished after {self.target.timeout_s:g} s"}
+            finally:
+                _end_group(process)
+
+    # ------------------------------------------------------------------ what the summary shows
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the report says of the runs."""
+        done = self.done["straight"]
+        trace = done.trace
+        devices: dict[str, int] = {}
+        for event in trace.events("weights"):
+            devices.update(event["devices"])
+        found: dict[str, Any] = {
+            "device": ", ".join(sorted(devices)) or "unknown",
+            "steps": int(trace.exit["steps"]),
+            "seconds": round(sum(run.seconds for plan, run in self.done.items() if plan != "probe"), 2),
+            "straight_seconds": round(done.seconds, 2),
+            "runs": {
+                plan: {"seconds": round(run.seconds, 2), "how": run.trace.exit["how"]}
+                for plan, run in self.done.items()
+            },
+            "exit": {key: trace.exit.get(key) for key in ("how", "code", "exception", "message", "last_lines")},
+            "versions": trace.process.get("versions", {}),
+        }
+        if self.target.facts is not None:
+            found.update(self.target.facts(done.folder))
+        return found
+
+
+def _same(name: str, path: Path | None) -> bool:
+    return path is not None and Path(name).name == path.name
+
+
+def _available_mb() -> float:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass  # not Linux: one run at a time needs no figure
+    return 0.0
+
+
+def _mirror(source: Path, folder: Path, *, skip: Path) -> None:
+    """Let a script find the files of the folder it is started from, while what it writes stays apart."""
+    for entry in list(source.iterdir())[:2000]:
+        if entry.resolve() == skip or skip.is_relative_to(entry.resolve()):
+            continue
+        (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End the child and whatever it started and left behind."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # nothing left
+    process.wait(timeout=GRACE_S)
+
+
+def missing_plans(runs: Runs) -> Mapping[str, str]:
+    """Return the plans that were not run, and why."""
+    return runs.missing
