@@ -203,7 +203,7 @@ VOCABULARY: dict[str, Kind] = {
             "function": "binary_cross_entropy_with_logits ...",
             "by": "module that called it",
             "inside": "path of the enclosing watched module call, or None",
-            "args": "tensor facts of input, target, weight, pos_weight (at = the parameter's name)",
+            "args": "tensor facts of input, target, weight, pos_weight (at = the parameter's name), and made_by: the autograd node that made it, looking through views and casts (SigmoidBackward0)",
             "reduction": "mean, sum, none",
             "options": "scalar options given (ignore_index, label_smoothing, ...)",
             "output": "tensor facts of the result",
@@ -228,6 +228,7 @@ VOCABULARY: dict[str, Kind] = {
             "positive_mean": "mean where target > 0.5, or None",
             "negative_mean": "mean elsewhere, or None",
             "rows_zero": "share of rows with an all-zero gradient",
+            "output_grad": "gradient at the loss's own scalar output: its coefficient in the root, the gradient scale included; None for tables",
         },
     ),
     # ------------------------------------------------------------------ backward

@@ -24,6 +24,11 @@ FUNCTIONS = (
 )  # fmt: skip
 INPUTS = ("input", "log_probs", "anchor", "input1")
 TARGETS = ("target", "targets")
+SAME_NUMBERS = (
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "ToCopy", "Permute", "Transpose", "T", "Slice", "Select",
+    "Alias", "Clone", "Expand",
+)  # fmt: skip
+"""Operations that only move, cut or convert numbers."""
 
 
 class Losses:
@@ -78,8 +83,11 @@ class Losses:
         if grad and isinstance(result, Tensor) and result.requires_grad:
             watch.shared["losses"] = watch.shared.get("losses", 0) + 1
         mask = _mask(value, target)
+        coefficient: list[float] = []
         if value is not None and value.grad_fn is not None:
-            self._follow(number, value, mask)
+            self._follow(number, value, mask, coefficient)
+            if isinstance(result, Tensor) and result.grad_fn is not None and result.numel() == 1:
+                self._weigh(result, coefficient)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             watch.shared.setdefault("graphs", []).append(weakref.ref(result))
         split: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -91,7 +99,7 @@ class Losses:
             function=name,
             by=caller(),
             inside=self._inside_of(),
-            args=[facts(tensor, key) for key, tensor in tensors.items()],
+            args=[{**facts(tensor, key), "made_by": _made_by(tensor)} for key, tensor in tensors.items()],
             reduction=_reduction(given, signature),
             options={
                 key: item
@@ -133,7 +141,21 @@ class Losses:
                     return [epoch, position, at]
         return None
 
-    def _follow(self, number: int, value: Tensor, mask: Tensor | None) -> None:
+    def _weigh(self, result: Tensor, coefficient: list[float]) -> None:
+        """Learn the gradient at the loss itself: its coefficient in the root that backward starts from."""
+        watch, place, node = self.watch, result.output_nr, result.grad_fn
+        assert node is not None
+
+        def arrived(grads: Any) -> None:
+            gradient = grads[place] if place < len(grads) else None
+            if watch.busy or not watch.active or not isinstance(gradient, Tensor):
+                return
+            if gradient.numel() == 1 and plain(gradient):
+                coefficient[:] = [gradient.detach().item()]
+
+        node.register_prehook(arrived)
+
+    def _follow(self, number: int, value: Tensor, mask: Tensor | None, coefficient: list[float]) -> None:
         """Look at the gradient when it passes the node that made the input."""
         watch, place, shape = self.watch, value.output_nr, value.shape
         node = value.grad_fn
@@ -160,9 +182,20 @@ class Losses:
                     positive_mean=split[1],
                     negative_mean=split[2],
                     rows_zero=(rows == 0).all(dim=1).float().mean().item(),
+                    output_grad=coefficient[0] if coefficient else None,
                 )
 
         node.register_prehook(arrived)
+
+
+def _made_by(tensor: Tensor) -> str | None:
+    """Return the operation that made a tensor, looking through those that only move or convert numbers."""
+    node = tensor.grad_fn
+    for _ in range(16):
+        if node is None or node.name().rstrip("0123456789").removesuffix("Backward") not in SAME_NUMBERS:
+            break
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node.name() if node is not None else None
 
 
 def _mask(value: Tensor | None, target: Tensor | None) -> Tensor | None:

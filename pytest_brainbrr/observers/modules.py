@@ -5,6 +5,7 @@ call is seen. Positional inputs are looked at before the call, keyword inputs af
 (activation checkpointing) are left out.
 """
 
+import sys
 import threading
 import time
 import weakref
@@ -172,7 +173,7 @@ class Modules:
             inputs=call.inputs,
             outputs=[facts(tensor, at) for at, tensor in tensors],
             seconds=seconds,
-            raised=None if tensors or output is not None else "unknown",
+            raised=_raised(output),
             inner=None if same else call.order,
             inner_numbers=call.numbers,
         )
@@ -241,6 +242,12 @@ class Modules:
             fact["finite"] = all(-float("inf") < number < float("inf") for number in numbers[:2])
         call.inner[id(module)] = fact
         call.order.append(fact)
+
+
+def _raised(output: Any) -> str | None:
+    """Name the exception that ended this call: torch runs the hooks while it is being handled, without an output."""
+    error = sys.exc_info()[0]
+    return error.__name__ if output is None and error is not None else None
 
 
 def _brief(tensor: Tensor) -> list[Any]:
