@@ -96,7 +96,9 @@ class Modules:
         with watch.observing("modules"):
             frames.call = self._begin(module, args)
 
-    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _after(self, module: nn.Module, args: Any, *rest: Any) -> None:
+        # After an exception torch calls this hook without the keyword arguments it was registered to get.
+        kwargs, output = rest if len(rest) > 1 else ({}, *rest)
         if torch.compiler.is_compiling():
             return
         watch, frames = self.watch, self.frames
