@@ -54,8 +54,8 @@ def find_start(folder: OutputFolder, resume: Path | None) -> Start | None:
     return Start(path, content, in_place=True)
 
 
-def check_start(start: Start, config: Config, *, smoke: bool, override: bool) -> None:
-    """Refuse a checkpoint that this run must not go on from.
+def check_start(start: Start, config: Config, *, smoke: bool, override: bool) -> list[str]:
+    """Return the keys of the configuration that changed; refuse a checkpoint that this run must not go on from.
 
     Raises:
         CheckpointError: it is marked as a smoke run's and smoke mode is off (or the reverse, in
@@ -77,7 +77,7 @@ def check_start(start: Start, config: Config, *, smoke: bool, override: bool) ->
         )
     changes = list(differences(before, now))
     if not changes:
-        return
+        return []
     shown = "; ".join(f"{key}: {was!r} -> {is_!r}" for key, was, is_ in changes)
     if not override:
         raise ConfigError(
@@ -87,6 +87,7 @@ def check_start(start: Start, config: Config, *, smoke: bool, override: bool) ->
             hint="--override-config goes on with the new one, --fresh starts over",
         )
     log.warning("going on with another configuration: %s", shown)
+    return [key for key, _, _ in changes]
 
 
 def refuse_smoke(path: Path, content: Mapping[str, Any], *, smoke: bool) -> None:

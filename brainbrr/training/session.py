@@ -16,7 +16,7 @@ import torch
 
 from brainbrr import environment
 from brainbrr.config import Config
-from brainbrr.errors import ConfigError
+from brainbrr.errors import CheckpointError, ConfigError
 from brainbrr.models import build_detector, parameter_groups
 from brainbrr.training import distributed
 from brainbrr.training.checkpoints import checkpoint_path, prune_checkpoints, write_checkpoint
@@ -92,12 +92,16 @@ def _train(config: Config, options: Options, folder: OutputFolder, device: torch
     began = time.monotonic()
     fresh = options.fresh or (config.run.existing == "fresh" and options.resume is None)
     start = None if fresh else find_start(folder, options.resume)
+    changed: list[str] = []
     if start is not None:
-        check_start(start, config, smoke=smoke, override=options.override_config)
+        changed = check_start(start, config, smoke=smoke, override=options.override_config)
     run = _prepare(config, device)
     if start is not None:
         same_data = check_same_data(start, run.facts(), override=options.override_config)
-        run.state.load_state_dict(start.content["state"], same_data=same_data)
+        try:
+            run.state.load_state_dict(start.content["state"], same_data=same_data, changed=changed)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"does not fit the configured model: {error}", where=start.path) from error
     resumed_from = None if start is None else start.path
     metrics_bytes = start.content["metrics_bytes"] if start is not None and start.in_place else 0
     # Its tensors are copied by now: let them go before the first step.

@@ -1,6 +1,7 @@
 """All that a resumed run needs, in one object."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -49,7 +50,7 @@ class TrainState:
 
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: torch.optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
     sampler: WindowSampler
     ema: torch.optim.swa_utils.AveragedModel | None
@@ -71,25 +72,47 @@ class TrainState:
             "random": distributed.gather(random_state()),
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, same_data: bool = True) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, same_data: bool = True, changed: Collection[str] = ()) -> None:
         """Take over everything, also from a run with another number of processes.
 
-        A process beyond those of the saved run keeps the random state it has. Over other data (``same_data`` off) the
-        sampler begins an epoch.
+        A process beyond those of the saved run keeps the random state it has.
+
+        Args:
+            state: what ``state_dict`` returned.
+            same_data: off, the sampler begins an epoch.
+            changed: keys of the configuration that are not those of the saved run, and take effect.
         """
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
+        if "training.optimizer.name" not in changed:
+            self._load_optimizer(state, keep_settings=bool(changed))
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         if same_data:
             self.sampler.load_state_dict(state["sampler"])
         else:
             self.sampler.set_epoch(state["sampler"]["epoch"])
-        if self.ema is not None:
+        if self.ema is not None and state["ema"] is not None:
             self.ema.load_state_dict(state["ema"])
+        elif self.ema is not None:
+            self.ema.module.load_state_dict(state["model"])
         self.progress.load_state_dict(state["progress"])
         if distributed.rank() < len(state["random"]):
             load_random_state(state["random"][distributed.rank()])
+
+    def _load_optimizer(self, state: dict[str, Any], *, keep_settings: bool) -> None:
+        """Take over moments and the place in the schedule; rates and decay too unless this run's are to be kept."""
+        settings = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
+        base_lrs = self.schedule.base_lrs
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if not keep_settings:
+            return
+        self.schedule.base_lrs = base_lrs
+        for group, kept, base, factor in zip(
+            self.optimizer.param_groups, settings, base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group.update(kept)
+            group["lr"] = base * factor(self.schedule.last_epoch)
 
 
 def random_state() -> dict[str, Any]:

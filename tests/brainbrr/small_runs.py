@@ -99,7 +99,39 @@ def train(brainbrr: Callable[..., Ended], small_config: Path, tmp_path: Path) ->
     """Train the small configuration: ``train(folder, "training.epochs=2", "--fresh")``."""
 
     def call(folder: str, *args: str) -> Ended:
-        options = [part for arg in args for part in ([arg] if arg.startswith("-") or "=" not in arg else ["--set", arg])]
+        options = [
+            part for arg in args for part in ([arg] if arg.startswith("-") or "=" not in arg else ["--set", arg])
+        ]
         return brainbrr("train", small_config, "--output-dir", tmp_path / folder, *options)
 
     return call
+
+
+def differences(one: Any, two: Any, name: str = "") -> list[str]:
+    """Name what is not bitwise equal in two trees of tensors and plain data."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return [text for key in {**one, **two} for text in differences(one.get(key), two.get(key), f"{name}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple) and len(one) == len(two):
+        return [
+            text for i, pair in enumerate(zip(one, two, strict=True)) for text in differences(*pair, f"{name}[{i}]")
+        ]
+    if hasattr(one, "untyped_storage"):
+        same = one.dtype == two.dtype and one.shape == two.shape and one.numpy().tobytes() == two.numpy().tobytes()
+        return [] if same else [name]
+    return [] if type(one) is type(two) and (one == two or one != one) else [f"{name}: {one!r} != {two!r}"]
+
+
+def state_of(folder: Path, step: int) -> dict[str, Any]:
+    """Return the state in a checkpoint."""
+    from brainbrr.training.checkpoints import checkpoint_path, read_checkpoint
+
+    state = read_checkpoint(checkpoint_path(folder / "checkpoints", step))["state"]
+    assert isinstance(state, dict)
+    return state
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the metrics log."""
+    import json
+
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

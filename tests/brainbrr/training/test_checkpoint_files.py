@@ -23,11 +23,15 @@ from brainbrr.training.checkpoints import (
 
 def content(step=3, size=2000, **more):
     weights = torch.arange(size, dtype=torch.float32)
-    plain = dict.fromkeys(("config", "code", "environment", "data"), {"a": [1, 2.5, None, "x"]})
+    plain = {key: {"a": [1, 2.5, None, "x"]} for key in ("config", "code", "environment", "data")}
     return {
         "schema": SCHEMA, "smoke": False, "step": step, "metrics_bytes": 0, **plain,
         "state": {"model": {"weight": weights}, "random": [(1, 2)]}, **more,
     }  # fmt: skip
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 def same(one, two):
@@ -44,7 +48,7 @@ def test_round_trip(tmp_path):
     path = tmp_path / "step-000003.pt"
     write_checkpoint(path, content())
     assert same(read_checkpoint(path), content())
-    assert os.listdir(tmp_path) == [path.name]
+    assert names(tmp_path) == [path.name]
 
 
 def test_every_truncation_is_recognised(tmp_path):
@@ -84,7 +88,7 @@ def test_a_flipped_bit_in_a_weight_names_the_record(tmp_path):
     whole[place] ^= 1
     path.write_bytes(whole)
     assert torch.load(path, weights_only=True)  # torch alone does not notice
-    with pytest.raises(CheckpointError, match="wrong checksum of record 'step-000003/data/0'|wrong checksum of record"):
+    with pytest.raises(CheckpointError, match=r"wrong checksum of record '[^']*/data/0'"):
         read_checkpoint(path)
 
 
@@ -145,7 +149,7 @@ def test_what_would_not_load_is_not_written(tmp_path):
     path = tmp_path / "step-000003.pt"
     with pytest.raises(TypeError, match=r"content\['config'\]\['path'\] is a PosixPath"):
         write_checkpoint(path, content() | {"config": {"path": tmp_path}})
-    assert not os.listdir(tmp_path)
+    assert not names(tmp_path)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
@@ -154,22 +158,27 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(OutputError, match="step-000003.pt: cannot be written: File too large"):
+        with pytest.raises(OutputError, match=r"step-000003\.pt: cannot be written: File too large"):
             write_checkpoint(path, content(step=4, size=100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert same(read_checkpoint(path), content())
-    assert os.listdir(tmp_path) == [path.name]
+    assert names(tmp_path) == [path.name]
 
 
 def test_an_interrupted_write_leaves_the_file_before_it(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_write(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_said(tmp_path, caplog):

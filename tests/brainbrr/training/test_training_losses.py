@@ -50,7 +50,14 @@ def test_sums_of_parts_add_up():
 
 @pytest.mark.parametrize(
     ("setting", "share", "weight"),
-    [("index", 0.1, 9.0), ("index", 0.001, 20.0), ("index", 0.8, 1.0), ("index", 0.0, 1.0), ("none", 0.1, 1.0), (2.5, 0.1, 2.5)],
+    [
+        ("index", 0.1, 9.0),
+        ("index", 0.001, 20.0),
+        ("index", 0.8, 1.0),
+        ("index", 0.0, 1.0),
+        ("none", 0.1, 1.0),
+        (2.5, 0.1, 2.5),
+    ],
 )
 def test_positive_weight(setting, share, weight):
     assert positive_weight(Loss(positive_weight=setting), share) == pytest.approx(weight)
