@@ -87,12 +87,12 @@ def taes(references: Intervals, events: Intervals, duration_s: float) -> Counts:
             false_alarms += min(1.0, outside / (offset - onset))
         hits += hit
         misses += 1.0 - hit
-        # NEDC gives an event's further references up only when the event is the first to touch this one.
-        if len(touching) == 1:
-            spanned = (references[:, 0] < events[touching[0], 1]) & (references[:, 1] > events[touching[0], 0])
-            spanned &= free_references
-            free_references[spanned] = False
-            misses += float(spanned.sum())
+        # Only the first event to touch this reference takes further ones along, as in NEDC. (One that ends within this
+        # reference reaches no further one.)
+        spanned = free_references & (references[:, 0] < events[touching[0], 1])
+        spanned &= references[:, 1] > events[touching[0], 0]
+        free_references[spanned] = False
+        misses += float(spanned.sum())
     misses += float(free_references.sum())
     false_alarms += float(free_events.sum())
     return Counts(hits, misses, false_alarms, duration_s)

@@ -100,6 +100,31 @@ def test_the_table_shows_values_scorers_and_reasons():
     assert len(alarms) >= 2
 
 
+def test_counts_are_shown_where_they_differ_from_those_above():
+    def row(name, hits):
+        return Score(name, "OVLP", 0.5, None, {"hits": hits})
+
+    out = io.StringIO()
+    Console(file=out, width=100).print(score_table([row("one", 11), row("two", 22), row("three", 22)]))
+    assert out.getvalue().count("hits 11") == 1
+    assert out.getvalue().count("hits 22") == 1
+
+
+def test_f1_counts_misses_and_false_alarms():
+    stitch = Stitcher(
+        "r", rate_hz=16.0, n_samples=16 * 600, references=[Event(100, 110), Event(200, 210), Event(300, 310)]
+    )
+    probability = np.zeros(16 * 600)
+    for second in (100, 400, 500):
+        probability[16 * second : 16 * (second + 10)] = 0.9
+    stitch.add(0, probability)
+    found = values(evaluate_traces(Traces("dev", (stitch.trace(),)), RULES))
+    assert found["OVLP", "sensitivity"].value == pytest.approx(1 / 3)
+    assert found["OVLP", "precision"].value == pytest.approx(1 / 3)
+    assert found["OVLP", "F1"].value == pytest.approx(2 / (2 + 2 + 2))
+    assert found["TAES", "F1"].value == pytest.approx(2 / (2 + 2 + 2))
+
+
 def test_a_score_is_undefined_exactly_when_it_has_a_reason():
     with pytest.raises(ValueError, match="reason"):
         Score("x", "y", math.nan)

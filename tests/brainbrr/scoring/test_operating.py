@@ -5,15 +5,15 @@ import pytest
 
 from brainbrr.config.scoring import Scoring
 from brainbrr.errors import BrainbrrError, DataError
-from brainbrr.scoring import Event, OperatingPoints, Stitcher, Traces, search_thresholds
-from brainbrr.scoring.operating import budget_scores, count, draw_curve, with_threshold
+from brainbrr.scoring import Event, OperatingPoint, OperatingPoints, Stitcher, Traces, search_thresholds
+from brainbrr.scoring.operating import budget_scores, choose_points, count, draw_curve, with_threshold
 
 RULES = Scoring(opening_s=0, closing_s=0, min_duration_s=0, merge_gap_s=0, trace_rate_hz=1)
 
 
 def trace(key, blips, references=(), hours=6):
     """A recording of some hours at 1 Hz with 10-second blips of given probability at given seconds."""
-    n = hours * 3600
+    n = round(hours * 3600)
     probability = np.full(n, 0.01)
     for second, value in blips:
         probability[second : second + 10] = value
@@ -36,18 +36,20 @@ def split(name="dev", eval_shift=0.0):
     )
 
 
-def test_each_budget_gets_the_threshold_with_the_highest_sensitivity_within_it():
-    rules = RULES.model_copy(update={"false_alarms_per_24h": (10.0, 2.5, 1.0, 0.5)})
-    found = search_thresholds(split(), rules)
+@pytest.mark.parametrize("n_thresholds", [2, 100])
+def test_each_budget_gets_the_threshold_with_the_highest_sensitivity_within_it(n_thresholds):
+    # Six quiet hours more: one event that never stops in each of them is 16 false alarms a day.
+    dev = Traces("dev", (*split().traces, *(trace(f"quiet{i}", [], hours=0.3) for i in range(20))))
+    rules = RULES.model_copy(update={"false_alarms_per_24h": (10.0, 1.6, 0.5), "n_thresholds": n_thresholds})
+    found = search_thresholds(dev, rules)
     assert found.scorer == "OVLP"
     assert [(p.budget, p.sensitivity, p.false_alarms_per_24h) for p in found.points] == [
-        (10.0, 1.0, 4.0),
-        (2.5, 0.75, 2.0),
-        (1.0, 0.5, 0.0),
+        (10.0, 1.0, 3.2),
+        (1.6, 0.75, 1.6),
         (0.5, 0.5, 0.0),
     ]
-    assert [p.on_threshold for p in found.points] == pytest.approx([0.2, 0.4, 0.7, 0.7])
-    assert [p.off_threshold for p in found.points] == pytest.approx([0.16, 0.32, 0.56, 0.56])
+    assert [p.on_threshold for p in found.points] == pytest.approx([0.2, 0.4, 0.7])
+    assert [p.off_threshold for p in found.points] == pytest.approx([0.16, 0.32, 0.56])
 
 
 def test_the_curve_ends_in_silence_and_false_alarms_are_per_recorded_day():
@@ -87,6 +89,32 @@ def test_another_split_is_scored_at_the_thresholds_of_dev_and_shows_its_own_fals
     assert at_1.counts["false alarms per 24 h"] == 1.0
     assert at_1.counts["threshold"] == points.points[-1].on_threshold
     assert scores[2].counts["false alarms per 24 h"] == 4.0
+
+
+def test_an_operating_point_brings_its_hysteresis():
+    two_peaks = trace("x", [(5000, 0.9), (5010, 0.3), (5020, 0.9)], [Event(1000, 1020)])
+    made = [
+        budget_scores(
+            Traces("eval", (two_peaks,)),
+            RULES.model_copy(update={"false_alarms_per_24h": (10.0,)}),
+            OperatingPoints("OVLP", (OperatingPoint(10.0, 0.8, off, 1.0, 0.0),)),
+        )
+        for off in (0.2, 0.5)
+    ]
+    assert [scores[0].counts["false alarms"] for scores in made] == [1, 2]
+
+
+def test_a_peak_beside_a_gap_is_a_threshold():
+    stitch = Stitcher("r", rate_hz=1.0, n_samples=3600, references=[Event(100, 110)])
+    probability = np.full(3600, 0.1)
+    probability[100:110] = 0.8
+    stitch.add(0, probability, np.arange(3600) != 95)
+    assert np.float32(0.8) in draw_curve(Traces("dev", (stitch.trace(),)), RULES).thresholds
+
+
+def test_points_are_chosen_from_a_curve_of_dev_only():
+    with pytest.raises(BrainbrrError, match="dev only"):
+        choose_points(draw_curve(split("eval"), RULES), RULES)
 
 
 def test_without_points_or_without_seizures_the_sensitivity_is_undefined_and_says_why():

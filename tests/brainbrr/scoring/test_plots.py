@@ -63,11 +63,16 @@ def test_a_note_changes_the_picture_and_nothing_else_does(tmp_path):
 
 
 def test_the_envelope_keeps_every_peak_of_a_long_recording():
-    long = trace(n_samples=16 * 7200)
-    times, low, high = envelope(long)
+    stitch = Stitcher("r", rate_hz=16.0, n_samples=16 * 7200)
+    probability = np.full(16 * 7200, 0.1)
+    probability[50_001] = 0.8
+    probability[70_001] = 0.01
+    stitch.add(0, probability, np.arange(16 * 7200) < 100_000)
+    times, low, high = envelope(stitch.trace())
     assert len(times) <= 4000
     assert np.nanmax(high) == np.float32(0.8)
-    assert np.nanmin(low) == np.float32(0.1)
+    assert np.nanmin(low) == np.float32(0.01)
+    assert times[np.nanargmax(high)] == pytest.approx(50_001 / 16, abs=2)
     assert np.isnan(high[-1])
 
 

@@ -13,7 +13,10 @@ from brainbrr.scoring import EventStream, Trace, find_events
 from brainbrr.scoring.postprocessing import Runs, detect
 
 PROBABILITIES = npst.arrays(
-    np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 0.3, 0.4, 0.45, 0.5, 0.7, 0.9, np.nan])
+    np.float32,
+    st.integers(0, 60),
+    elements=st.sampled_from([0.0, 0.3, 0.4, 0.45, 0.5, 0.7, 0.9, np.nan]),
+    fill=st.nothing(),  # every sample drawn by itself: else most arrays are nearly constant
 )
 LENGTHS = st.integers(0, 4).map(float)
 RULES = st.builds(
@@ -58,6 +61,7 @@ def plain_events(values, rules):
     return [(start, stop, float(max(peak))) for start, stop, peak in runs]
 
 
+@settings(max_examples=300)
 @given(PROBABILITIES, RULES)
 def test_events_are_those_of_the_plain_definition(values, rules):
     assert [tuple(event) for event in find_events(as_trace(values), rules)] == plain_events(values, rules)
@@ -74,6 +78,7 @@ def test_streaming_equals_offline(values, rules, cuts):
     assert tuple(events) == find_events(as_trace(values), rules)
 
 
+@settings(max_examples=200)
 @given(PROBABILITIES, RULES)
 def test_streaming_returns_an_event_as_soon_as_nothing_can_change_it(values, rules):
     """After every sample the stream has returned exactly the events that every continuation agrees on."""
@@ -109,7 +114,7 @@ def test_hysteresis_starts_high_and_stops_low():
     assert np.flatnonzero(detect(values, on=0.5, off=0.4)).tolist() == [1, 2, 7]
 
 
-@given(npst.arrays(bool, st.integers(1, 50)), st.integers(1, 6))
+@given(npst.arrays(bool, st.integers(1, 50), fill=st.nothing()), st.integers(1, 6))
 def test_runs_open_and_close_like_scipy(mask, n):
     edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
     starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

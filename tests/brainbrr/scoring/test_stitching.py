@@ -59,6 +59,11 @@ def test_the_trace_is_averaged_over_whole_blocks_and_keeps_the_duration():
     assert trace.duration_s == 101 / 250
 
 
+def test_the_whole_factor_survives_rounding():
+    assert Stitcher("r", rate_hz=0.3, n_samples=9, trace_rate_hz=0.1).factor == 3
+    assert Stitcher("r", rate_hz=10.0, n_samples=9, trace_rate_hz=16.0).factor == 1
+
+
 def test_labels_lie_on_the_samples_that_a_reference_touches():
     references = [Event(1.0, 2.0), Event(3.5, 4.0)]
     stitch = Stitcher("r", rate_hz=8.0, n_samples=40, trace_rate_hz=2.0, references=references)
