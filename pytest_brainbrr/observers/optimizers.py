@@ -135,19 +135,9 @@ class Optimizers:
         watch.shared["in_step"] = watch.shared.get("in_step", 0) + 1
         with watch.observing("optimizers"):
             pairs = _pairs(optimizer)
-            having = [(place, tensor.grad) for place, (_, tensor) in enumerate(pairs) if tensor.grad is not None]
-            sizes = norms([gradient for _, gradient in having])
-            grads: list[tuple[str, float | None]] = [("none", None)] * len(pairs)
-            for (place, gradient), size in zip(having, sizes, strict=True):
-                kind = "zero" if size == 0.0 else ("finite" if finite(size, gradient) else "nonfinite")
-                grads[place] = (kind, size)
             self._before[watch.registry.name(optimizer, "o")] = {
-                "grads": grads,
+                **_gradients(pairs),
                 "weights": [sampled(tensor).clone() if plain(tensor) else None for _, tensor in pairs],
-                "gradients": [
-                    sampled(tensor.grad).clone() if tensor.grad is not None and plain(tensor.grad) else None
-                    for _, tensor in pairs
-                ],
                 "groups": [scalars(group) for group in optimizer.param_groups],
                 "closure": bool(args or kwargs.get("closure")),
                 "in_backward": torch._C._current_graph_task_id() != -1,
@@ -166,6 +156,9 @@ class Optimizers:
         seconds = time.perf_counter() - before["began"]
         self.counts[identity] = self.counts.get(identity, 0) + 1
         with watch.observing("optimizers"):
+            if before["closure"]:
+                # The closure made the gradients of this step; what stood there before it is older.
+                before.update(_gradients(_pairs(optimizer)))
             self._record(identity, optimizer, before, seconds)
         # The event above still belongs to the iteration that made it; what follows belongs to the next.
         self.attempted(identity, self.counts[identity])
@@ -304,6 +297,19 @@ class Optimizers:
             return wrapper
 
         return make
+
+
+def _gradients(pairs: list[tuple[int, Tensor]]) -> dict[str, Any]:
+    """Return the kind and norm of every gradient as it stands now, and a copy of a part of it."""
+    having = [(place, tensor.grad) for place, (_, tensor) in enumerate(pairs) if tensor.grad is not None]
+    sizes = norms([gradient for _, gradient in having])
+    grads: list[tuple[str, float | None]] = [("none", None)] * len(pairs)
+    for (place, gradient), size in zip(having, sizes, strict=True):
+        grads[place] = ("zero" if size == 0.0 else ("finite" if finite(size, gradient) else "nonfinite"), size)
+    copies = [
+        sampled(tensor.grad).clone() if tensor.grad is not None and plain(tensor.grad) else None for _, tensor in pairs
+    ]
+    return {"grads": grads, "gradients": copies}
 
 
 def _pairs(optimizer: Optimizer) -> list[tuple[int, Tensor]]:
