@@ -1,0 +1,56 @@
+"""Every healthy trainer runs bare, gives the same twice, and resumes bit for bit where it says so."""
+
+import pytest
+
+from zoo import FAULTS, HEALTHY
+from zoo.bare_runs import content, differences, last_checkpoint, run_bare
+from zoo.cases import BASES
+
+RESUMABLE = [case for case in HEALTHY if case.facts.get("resumable")]
+CHECKPOINTED = [case for case in RESUMABLE if case.name != "base-script"]
+
+
+def by_name(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@by_name(HEALTHY)
+def test_runs_bare(case, tmp_path):
+    run_bare(case.target(), tmp_path)
+
+
+@by_name(RESUMABLE)
+def test_resumes_bit_for_bit(case, tmp_path):
+    target = case.target()
+    run_bare(target, tmp_path / "straight")
+    run_bare(target, tmp_path / "stopped", max_steps=3)
+    run_bare(target, tmp_path / "resumed", resume_from=last_checkpoint(tmp_path / "stopped"))
+    straight, resumed = (content(last_checkpoint(tmp_path / name)) for name in ("straight", "resumed"))
+    assert len(straight) > 5
+    assert differences(straight, resumed) == []
+
+
+@by_name(CHECKPOINTED)
+def test_seed_decides_everything(case, tmp_path):
+    target = case.target()
+    for name, seed in (("once", 0), ("again", 0), ("other", 1)):
+        run_bare(target, tmp_path / name, seed=seed)
+    once, again, other = (content(last_checkpoint(tmp_path / name)) for name in ("once", "again", "other"))
+    assert differences(once, again) == []
+    assert differences(once, other) != []
+
+
+@pytest.mark.parametrize("base", sorted(set(BASES) - {"script"}))
+@pytest.mark.parametrize("data", ["no_positives", "non_finite"])
+def test_bases_refuse_useless_data(base, data, tmp_path):
+    case = next(case for case in HEALTHY if case.name == f"base-{base}")
+    with pytest.raises((SystemExit, RuntimeError, ValueError, FloatingPointError), match=r"seizure|finite|loss"):
+        run_bare(case.target(), tmp_path, data=data)
+
+
+def test_zoo_is_large_enough_and_names_are_unique():
+    names = [case.name for case in (*FAULTS, *HEALTHY)]
+    assert len(names) == len(set(names))
+    assert len(FAULTS) >= 90
+    assert len(HEALTHY) >= 45
+    assert {fault.base for fault in FAULTS} == set(BASES)
