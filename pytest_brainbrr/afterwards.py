@@ -97,8 +97,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8", errors="replace")
     rows: list[dict[str, Any]] = []
     if path.suffix == ".csv":
-        for row in csv.DictReader(text.splitlines()):
-            rows.append({str(key): _number(value) for key, value in row.items()})
+        table = csv.DictReader(text.splitlines())
+        rows.extend({str(key): _number(value) for key, value in row.items()} for row in table)
     else:
         for line in text.splitlines():
             try:

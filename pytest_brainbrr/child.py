@@ -39,7 +39,7 @@ def execute(spec: Spec) -> int:
     os.environ.update(spec.environment)
     sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
     if not spec.watched:
-        return _outcome(lambda: _call(spec))["code"]
+        return int(_outcome(lambda: _call(spec))["code"])
     from pytest_brainbrr.observers import install
     from pytest_brainbrr.observers.limit import Limit
     from pytest_brainbrr.probes import Probes
@@ -120,7 +120,7 @@ def _call(spec: Spec, watch: Any = None) -> object:
     train = prepare = None
     if spec.pickle is not None:
         with Path(spec.pickle).open("rb") as file:
-            train, prepare = pickle.load(file)
+            train, prepare = pickle.load(file)  # noqa: S301 (written by our own parent)
     workdir = Path(spec.workdir)
     run = Run(
         workdir=workdir,
@@ -150,7 +150,7 @@ def _run_script(command: list[str]) -> object:
     path = command[0]
     if path == "-m":
         sys.argv = [command[1], *command[2:]]
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
         return None
     sys.argv = list(command)

@@ -5,13 +5,13 @@ generators seeded, on the first training input of the run (kept in a file, so th
 
 Results, by name:
 
-``fixed_batch``        ``outputs``: tensor facts of the output
-``repeat_eval``        the same input twice: ``equal``, ``difference``
-``input_sensitivity``  another input of the same kind: ``changed``, ``difference``
-``batch_independence`` the other samples of the batch replaced: ``difference`` of the first sample's output, ``noise`` (the
-                       same sample among its old neighbours, in other places), ``scale`` of the output, ``size`` of the batch
-``look_ahead``         the last half of the last dimension replaced: ``before`` (largest change of the output's first half, less
-                       a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by)
+- ``fixed_batch``: ``outputs``, tensor facts of the output.
+- ``repeat_eval``, the same input twice: ``equal``, ``difference``.
+- ``input_sensitivity``, another input of the same kind: ``changed``, ``difference``.
+- ``batch_independence``, the other samples of the batch replaced: ``difference`` of the first sample's output, ``noise``
+  (the same sample, its neighbours in another order), ``scale`` of the output, ``size`` of the batch.
+- ``look_ahead``, the last half of the last dimension replaced: ``before`` (largest change in the output's first half, less
+  a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by).
 """
 
 import weakref

@@ -4,6 +4,7 @@ Every run happens in a fresh folder and a fresh process. ``straight`` comes firs
 run side by side where the machine has room.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -124,7 +125,7 @@ class Runs:
             specs.append(self._spec(plan, **changes))
 
     def _stopped(self) -> Spec:
-        """Choose where to stop: at a step after which the trainer itself writes a checkpoint, if there is one before the end."""
+        """Choose where to stop: after a step at which the trainer itself writes a checkpoint, if there is one."""
         straight = self.done["straight"].trace
         total = max(int(straight.exit["steps"]), 1)
         written = sorted(
@@ -199,8 +200,8 @@ class Runs:
                 max_steps=self.steps,
                 limit=limit,
                 causal=self.target.causal,
-                sys_path=[path or os.getcwd() for path in sys.path],
-                cwd=os.getcwd() if self.target.script is None else str(home / "work"),
+                sys_path=[path or str(Path.cwd()) for path in sys.path],
+                cwd=str(Path.cwd()) if self.target.script is None else str(home / "work"),
             ),
             **changes,
         )
@@ -249,7 +250,6 @@ class Runs:
         with (home / "console.txt").open("wb") as console:
             process = subprocess.Popen(
                 command,
-                cwd=os.getcwd(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -317,10 +317,8 @@ def _mirror(source: Path, folder: Path, *, skip: Path) -> None:
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
     """End the child and whatever it started and left behind."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing left
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # nothing left
     process.wait(timeout=GRACE_S)
 
 

@@ -1,5 +1,155 @@
-"""Gradients reach every trainable parameter."""
+"""Gradients reach every trainable parameter, at some step at least."""
 
-from pytest_brainbrr.checks.base import Check
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
 
-CHECKS: tuple[Check, ...] = ()
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+
+def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Look for parameters that never got a finite gradient, and name their modules."""
+    trace = traces["straight"]
+    lost = trace.lost("gradients", "models", "optimizers")
+    if lost:
+        raise Vacuous(lost)
+    backwards = trace.events("backward")
+    if not backwards:
+        raise Vacuous("no backward was seen")
+    optimized = trace.optimized
+    expected = {
+        identity: fact
+        for identity, fact in trace.trainable.items()
+        if (not optimized or identity in optimized) and not _declared(fact["name"], (*target.unused, *target.frozen))
+    }
+    if not expected:
+        raise Vacuous("no trainable parameter of a known model is in an optimizer")
+    touched = {identity for event in backwards for identity in event["touched"]}
+    called = _called(trace)
+    never = {identity: fact for identity, fact in expected.items() if identity not in touched}
+    for path, members in _by_module(never, expected).items():
+        yield _untouched(path, members, was_called=_below(called, members))
+    scaled = any(event["enabled"] for event in trace.events("scaler"))
+    for identity, fact in expected.items():
+        events = [event for event in backwards if identity in event["touched"]]
+        if events and all(identity in event["raw_nonfinite"] for event in events) and not scaled:
+            yield Finding(
+                "gradient-flow",
+                fact["name"],
+                "error",
+                "its gradient was never finite",
+                {"backwards": len(events)},
+                cause="an overflow, a division by zero or a logarithm of zero in the loss or in a layer behind it",
+                hint="run once under torch.autograd.detect_anomaly() to find the first operation that gives NaN",
+            )
+    zero = {
+        identity: fact
+        for identity, fact in expected.items()
+        if identity in touched and len(trace.steps) > 2 and _always_zero(identity, backwards) and _moved(trace)
+    }
+    for path, members in _by_module(zero, expected).items():
+        yield Finding(
+            "gradient-flow",
+            path,
+            "warning",
+            "its gradient was exactly zero at every backward",
+            {"parameters": [fact["name"] for fact in members][:8]},
+            cause="what it computes is multiplied by zero, clipped away or masked before the loss",
+            hint="follow its output to the loss; a zero factor that never moves stops all learning here",
+        )
+
+
+def _untouched(path: str, members: list[dict[str, Any]], *, was_called: bool) -> Finding:
+    names = [fact["name"] for fact in members]
+    if was_called:
+        return Finding(
+            "gradient-flow",
+            path,
+            "error",
+            "was called in training, but no gradient ever reached it",
+            {"parameters": names[:8], "count": len(names)},
+            cause="its output is detached from the loss: .detach(), .data, .item(), torch.no_grad() or a "
+            "conversion through numpy",
+            hint="follow its output to the loss and remove what cuts the graph, or freeze it and keep it out "
+            "of the optimizer",
+        )
+    return Finding(
+        "gradient-flow",
+        path,
+        "warning",
+        "is in the optimizer, but takes no part in the training forward",
+        {"parameters": names[:8], "count": len(names)},
+        cause="a branch, skip connection or head that forward() never uses",
+        hint="use it, remove it, or declare it in Target(unused=[...])",
+    )
+
+
+def _called(trace: Trace) -> set[str]:
+    """Return the paths of modules called in training forwards, as far as inner calls were seen."""
+    found: set[str] = set()
+    for call in trace.train_calls:
+        found.update(inner["path"] for inner in call["inner"] or [])
+        if call["path"]:
+            found.add(call["path"])
+    return found
+
+
+def _below(called: set[str], members: list[dict[str, Any]]) -> bool:
+    """Return whether a module that owns one of these parameters itself was called."""
+    return any(fact["name"].rpartition(".")[0].rpartition("/")[2] in called for fact in members)
+
+
+def _by_module(
+    never: Mapping[str, dict[str, Any]], expected: Mapping[str, dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Group parameters under the outermost module of which nothing else is left."""
+    everything = [fact["name"] for fact in expected.values()]
+    names = {fact["name"] for fact in never.values()}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for fact in never.values():
+        parts, path = fact["name"].split("."), fact["name"]
+        for end in range(1, len(parts)):
+            prefix = ".".join(parts[:end]) + "."
+            if all(name in names for name in everything if name.startswith(prefix)):
+                path = prefix[:-1]
+                break
+        groups.setdefault(path, []).append(fact)
+    return groups
+
+
+def _always_zero(identity: str, backwards: list[dict[str, Any]]) -> bool:
+    events = [event for event in backwards if identity in event["touched"]]
+    return bool(events) and all(identity in event["raw_zero"] for event in events)
+
+
+def _moved(trace: Trace) -> bool:
+    """Return whether some parameter changed at two steps or more: else a zero start explains zero gradients."""
+    return sum(any(fact["moved"] for fact in step["parameters"]) for step in trace.steps) >= 3
+
+
+def _declared(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        id="gradient-flow",
+        title="every trainable parameter gets a finite gradient at some step",
+        group="wiring",
+        judge=judge_gradient_flow,
+        proves="Counted at the parameters themselves, before clipping: each one that an optimizer holds "
+        "accumulated a finite "
+        "gradient in some backward.",
+        faults=(
+            "`.detach()` or `.data` between encoder and head",
+            "a branch that forward never uses",
+            "gradients that are never finite",
+        ),
+        limits="Parameters held by no optimizer are judged by other checks. A module that is never called in "
+        "training is a "
+        "warning: it may be meant so.",
+    ),
+)

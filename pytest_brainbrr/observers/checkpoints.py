@@ -7,6 +7,7 @@ no path. What a key means is left to the checks.
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class Contents:
         self._count = 0
         self._walk(tree, "", 0)
 
-    def _walk(self, value: Any, at: str, depth: int) -> None:
+    def _walk(self, value: Any, at: str, depth: int) -> None:  # noqa: C901, PLR0912 (one branch per kind of leaf)
         self._count += 1
         if self._count > MAX_LEAVES:
             self.truncated = True
@@ -211,7 +212,7 @@ class Checkpoints:
                 with watch.observing("checkpoints"):
                     number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
                     try:
-                        path = watch.path(os.readlink(f"/proc/self/fd/{number}"))
+                        path = watch.path(Path(f"/proc/self/fd/{number}").readlink())
                     except OSError:
                         path = None  # no /proc here, or no file behind it
                     watch.emit("fsync", path=path)

@@ -1,8 +1,8 @@
 """Copies of a model's weights: EMA, SWA, teachers, shadow dicts and lists.
 
 Module copies are noticed when copy.deepcopy or pickle restores them (`Module.__setstate__`); dicts and lists are looked
-for among Python's objects at the borders of the first three steps. Limits: a copy in another form, or with tensors of other shapes, is
-not found.
+for among Python's objects at the borders of the first three steps. Limits: a copy in another form, or with tensors of
+other shapes, is not found.
 """
 
 import gc
@@ -25,7 +25,7 @@ class Copy:
 
     def __init__(self, identity: str, of: str, form: str, thing: Any) -> None:
         self.identity, self.of, self.form = identity, of, form
-        # Dicts and lists cannot be referred to weakly: one tensor of theirs stands for them, and they are found again by it.
+        # Dicts and lists cannot be referred to weakly: their tensors stand for them.
         self.reference = weakref.ref(thing) if isinstance(thing, nn.Module) else None
         self.tensors = [] if isinstance(thing, nn.Module) else [weakref.ref(value) for value in _values(thing)]
         self.names = list(thing) if isinstance(thing, dict) else None
@@ -76,10 +76,10 @@ class Copies:
     def _search(self) -> None:
         roots = []
         for identity, _, root in self.models.roots():
-            named = {name: parameter for name, parameter in root.named_parameters()}
+            named = dict(root.named_parameters())
             if named:
                 roots.append((identity, root, named))
-        for identity, root, named in roots:
+        for identity, _, named in roots:
             for reference in self._restored:
                 module = reference()
                 if module is None or self.watch.registry.get(module) is not None:

@@ -84,7 +84,7 @@ class Watch:
         """Called before the first backward or training forward after a step: where a step limit may stop the run."""
         self.on_end: list[Callable[[], None]] = []
         """Called once when the target has ended, while observers are still in place."""
-        self.shared: dict[str, Any] = {}
+        self.shared: dict[Any, Any] = {}
         """What one observer knows and another asks for."""
         self._finder: Finder | None = None
         self._n = 0
@@ -133,7 +133,7 @@ class Watch:
         """Return a path as events show it: relative to the workdir where it lies below it."""
         if not isinstance(path, str | os.PathLike | bytes):
             return None
-        whole = Path(os.path.abspath(os.fsdecode(path)))
+        whole = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 (links stay as they were given)
         return str(whole.relative_to(self.workdir)) if whole.is_relative_to(self.workdir) else str(whole)
 
     # ------------------------------------------------------------------ being passive

@@ -74,13 +74,17 @@ class Environment:
         watch.shared[key] = True
         with watch.observing("environment"):
             watch.emit(
-                "environment_read", name=name, set=environ.encodekey(name) in environ._data, by=by, at_import=at_import
+                "environment_read",
+                name=name,
+                set=environ.encodekey(name) in vars(environ)["_data"],
+                by=by,
+                at_import=at_import,
             )
 
     # ------------------------------------------------------------------ files
 
     def _audit(self, event: str, args: Any) -> None:
-        if event != "open" and event != "os.rename":
+        if event not in {"open", "os.rename"}:
             return
         watch = self.watch
         if not watch.active or watch.busy:
@@ -96,7 +100,7 @@ class Environment:
     def _opened(self, path: Any, mode: Any, flags: Any) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             return
-        name = os.path.abspath(os.fsdecode(path))
+        name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (links stay as they were given)
         if (
             name.startswith((HERE, *IGNORED))
             or name.startswith(INSTALLED)
@@ -165,7 +169,11 @@ def _reader() -> tuple[str | None, bool]:
     if frame is None:
         return None, False
     name = str(frame.f_globals.get("__name__", "?"))
-    if name.split(".", maxsplit=1)[0] in sys.stdlib_module_names or name.split(".", maxsplit=1)[0] in {"torch", "numpy", "pytest_brainbrr"}:
+    if name.split(".", maxsplit=1)[0] in sys.stdlib_module_names or name.split(".", maxsplit=1)[0] in {
+        "torch",
+        "numpy",
+        "pytest_brainbrr",
+    }:
         return None, False
     above = frame
     while above is not None:

@@ -81,7 +81,7 @@ class Gradients:
     def _arrival(self, identity: str) -> Callable[[Tensor], None]:
         touched = self._touched
 
-        def arrived(parameter: Tensor) -> None:
+        def arrived(_: Tensor) -> None:
             touched[identity] = touched.get(identity, 0) + 1
 
         return arrived
@@ -182,7 +182,7 @@ class Gradients:
         }
 
     def _end(self, event: dict[str, Any], seconds: float, raised: str | None) -> None:
-        touched = [identity for identity in self._touched]
+        touched = list(self._touched)
         tensors = {identity: tensor for identity, tensor in self.watch.registry.alive("p") if identity in self._touched}
         having = [identity for identity in touched if identity in tensors and tensors[identity].grad is not None]
         gradients = [tensors[identity].grad for identity in having]

@@ -37,7 +37,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             # The loader may be shared or compared by others: it is as it was before the module runs.
-            del loader.exec_module  # type: ignore[method-assign]
+            del loader.exec_module
             original(module)
             for callback in wanted.pop(fullname, []):
                 callback(module)

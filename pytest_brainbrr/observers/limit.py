@@ -49,4 +49,4 @@ class Limit:
             alone = next(self.watch.registry.alive("o"), None) is None
             return int(self.watch.shared.get("backwards", 0)) if alone else 0
         # An optimizer that rests for good (a finished stage) must not keep the run going.
-        return max(min(counts), max(counts) // RESTING)
+        return int(max(min(counts), max(counts) // RESTING))

@@ -131,7 +131,7 @@ class Loaders:
     def _wrap_iter(self, original: Any) -> Any:
         observer = self
 
-        def __iter__(loader: Any) -> Iterator[Any]:  # noqa: N807
+        def __iter__(loader: Any) -> Any:  # noqa: N807
             watch = observer.watch
             if watch.busy or not watch.active:
                 return original(loader)

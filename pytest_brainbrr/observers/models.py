@@ -173,7 +173,8 @@ class Models:
             callback()
 
     def _describe(self, identity: str, root: nn.Module, pairs: list[tuple[str, nn.Parameter]]) -> dict[str, Any]:
-        name_of, registry = {}, self.watch.registry
+        name_of: dict[str, str] = {}
+        registry = self.watch.registry
         tied: dict[str, list[str]] = {}
         parameters = []
         modules_by_path = dict(root.named_modules(remove_duplicate=False))
@@ -190,7 +191,7 @@ class Models:
             key = self._buffer_ids.setdefault((identity, name), registry.name(buffer, "b"))
             self.owned[key] = (identity, name)
             owner = modules_by_path.get(name.rpartition(".")[0])
-            volatile = getattr(owner, "_non_persistent_buffers_set", set())
+            volatile: set[str] = getattr(owner, "_non_persistent_buffers_set", set())
             buffers.append(
                 {
                     "id": key,

@@ -81,7 +81,7 @@ class Modules:
         if torch.compiler.is_compiling():
             return
         watch, frames = self.watch, self.frames
-        if watch.busy or not watch.active or torch.jit.is_tracing() or torch._C._current_graph_task_id() != -1:
+        if watch.busy or not watch.active or torch._C._is_tracing() or torch._C._current_graph_task_id() != -1:
             return
         if frames.stack:
             frames.stack.append(id(module))
@@ -188,7 +188,7 @@ class Modules:
             return
         reached = self.reached
 
-        def arrived(grads: Any) -> None:
+        def arrived(_: Any) -> None:
             reached.add(number)
 
         tensor.grad_fn.register_prehook(arrived)

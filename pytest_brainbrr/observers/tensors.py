@@ -137,7 +137,7 @@ def _distinct(value: Tensor, low: float, high: float) -> list[float] | None:
 
 
 def leaves(tree: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of every leaf of nested mappings, sequences and simple objects, at most 256 of them deep 8."""
+    """Yield place and value of at most 256 leaves of nested mappings, sequences and dataclasses, 8 deep."""
     for count, found in enumerate(_leaves(tree, at, depth)):
         if count >= MAX_LEAVES:
             return
