@@ -97,7 +97,8 @@ def write_entry(path: Path, signal_CN: npt.NDArray[np.float32], key: CacheKey, s
         "crc32": zlib.crc32(stored_CN.data),
     }).encode()  # fmt: skip
     with atomic_write(path) as stream:
-        np.lib.format.write_array(stream, stored_CN, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(stored_CN))
+        stream.write(stored_CN.data)
         stream.write(trailer + f"{len(trailer):08d}".encode() + _MARK)
 
 

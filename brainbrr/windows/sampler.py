@@ -53,18 +53,19 @@ class WindowSampler(Sampler[int]):
         return -(-n // self.world_size) * self.world_size
 
     def __len__(self) -> int:
-        return (self.n_epoch - self.position) // self.world_size
+        remaining = max(sum(self.quotas.values()) - self.position, 0)
+        return (remaining + self.world_size - 1) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        order = self.order(self.epoch)
+        # So that every rank takes equally many steps, the first windows come again at the end.
+        order = np.resize(self.order(self.epoch), self.position + len(self) * self.world_size)
         yield from order[self.position + self.rank :: self.world_size].tolist()
 
     def order(self, epoch: int) -> Order:
-        """Return the windows of an epoch over all ranks."""
+        """Return the windows of an epoch, over all ranks."""
         random = np.random.default_rng((self.seed, epoch))
         chosen = [_draw(np.flatnonzero(self.windows.kinds == kind), n, random) for kind, n in self.quotas.items() if n]
-        order = random.permutation(np.concatenate(chosen))
-        return np.resize(order, self.n_epoch)  # the last places repeat the first windows
+        return random.permutation(np.concatenate(chosen))
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of another epoch; the epoch under way goes on where it is."""
@@ -73,7 +74,7 @@ class WindowSampler(Sampler[int]):
 
     def advance(self, n: int) -> None:
         """Count ``n`` windows, over all ranks, as used."""
-        self.position = min(self.position + n, self.n_epoch)
+        self.position += n
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the sampler is and over which windows."""
@@ -146,13 +147,12 @@ def _quotas(windows: Windows, sampling: Sampling) -> dict[int, int]:
         )
     wanted = {NONE: sampling.none_share, PARTIAL: sampling.partial_share, FULL: sampling.full_share}
     shares = {kind: share if available[kind] else 0.0 for kind, share in wanted.items()}
-    if not shares[PARTIAL] + shares[FULL]:
-        # Only the kind of seizure window occurs that was given no share: it stands for the other.
-        kind = PARTIAL if available[PARTIAL] else FULL
-        shares[kind] = sampling.partial_share + sampling.full_share
+    if not (available[PARTIAL] and available[FULL]):
+        # Where only one kind of seizure window occurs it stands for both: seizures keep their share of the epoch.
+        shares[PARTIAL if available[PARTIAL] else FULL] = sampling.partial_share + sampling.full_share
     absent = [KINDS[kind] for kind, share in wanted.items() if share and not available[kind]]
     if absent:
-        log.info("no %s window: its share goes to the others", " and no ".join(absent))
+        log.info("no %s window: its share goes to the other kinds", " and no ".join(absent))
     total = sampling.windows_per_epoch
     if total is None:
         total = max(1, round(n_seizure * sum(shares.values()) / (shares[PARTIAL] + shares[FULL])))
