@@ -46,16 +46,25 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """What a threshold search on dev found; ``reason`` says why it found nothing."""
+    """What a threshold search on dev found; ``reason`` says why it found nothing.
 
-    scorer: str
+    ``scoring`` holds the rules it was found with: thresholds mean nothing under other ones.
+    """
+
+    scoring: Scoring
     points: tuple[OperatingPoint, ...]
     reason: str | None = None
+
+    @property
+    def scorer(self) -> str:
+        """Whose hits and false alarms were counted."""
+        return self.scoring.curve_scorer
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON or a checkpoint."""
         points = [dict(vars(point)) for point in self.points]
-        return {"split": "dev", "scorer": self.scorer, "reason": self.reason, "points": points}
+        rules = self.scoring.model_dump(mode="json")
+        return {"split": "dev", "scorer": self.scorer, "reason": self.reason, "points": points, "scoring": rules}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "OperatingPoints":
@@ -63,10 +72,12 @@ class OperatingPoints:
 
         Raises:
             BrainbrrError: they were not found on dev.
+            KeyError, TypeError, ValueError: they are no operating points.
         """
         if plain.get("split") != "dev":
             _refuse(plain.get("split"))
-        return cls(plain["scorer"], tuple(OperatingPoint(**point) for point in plain["points"]), plain["reason"])
+        points = tuple(OperatingPoint(**point) for point in plain["points"])
+        return cls(Scoring.model_validate(plain["scoring"]), points, plain["reason"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +179,7 @@ def choose_points(curve: Curve, scoring: Scoring) -> OperatingPoints:
         _refuse(curve.split)
     sensitivity, alarms = curve.sensitivity, curve.false_alarms_per_24h
     if not len(sensitivity) or math.isnan(sensitivity[0]):
-        return OperatingPoints(curve.scorer, (), "no reference seizure on dev")
+        return OperatingPoints(scoring, (), "no reference seizure on dev")
     points = []
     # False alarms fall again when the threshold gets so low that they all merge into one event that never stops, and
     # any overlap with it is a hit: a threshold counts only if all higher ones keep to the budget too.
@@ -183,7 +194,7 @@ def choose_points(curve: Curve, scoring: Scoring) -> OperatingPoints:
                 budget, chosen.on_threshold, chosen.off_threshold, float(sensitivity[best]), float(alarms[best])
             )
         )
-    return OperatingPoints(curve.scorer, tuple(points))
+    return OperatingPoints(scoring, tuple(points))
 
 
 def _refuse(split: object) -> None:
@@ -195,7 +206,7 @@ def _refuse(split: object) -> None:
 
 
 def budget_scores(traces: Traces, scoring: Scoring, points: OperatingPoints | None) -> list[Score]:
-    """Return the sensitivity at each budget, at the thresholds found on dev.
+    """Return the sensitivity at each budget of ``scoring``, at the thresholds found on dev and by their rules.
 
     The counts hold the false alarms per 24 h that this threshold made here: on eval they may exceed the budget.
     """
@@ -203,19 +214,19 @@ def budget_scores(traces: Traces, scoring: Scoring, points: OperatingPoints | No
     for budget in scoring.false_alarms_per_24h:
         name = budget_name(budget)
         point = None if points is None else next((p for p in points.points if p.budget == budget), None)
-        scorer = scoring.curve_scorer if points is None else points.scorer
+        rules = scoring if points is None else points.scoring
         if point is None:
             missing = (points and points.reason) or "no threshold from dev for this budget"
-            scores.append(Score(name, scorer, math.nan, missing, {"hours": traces.duration_s / 3600}))
+            scores.append(Score(name, rules.curve_scorer, math.nan, missing, {"hours": traces.duration_s / 3600}))
             continue
-        chosen = scoring.model_copy(update={"on_threshold": point.on_threshold, "off_threshold": point.off_threshold})
-        total = count(traces, chosen, scorer)
+        chosen = rules.model_copy(update={"on_threshold": point.on_threshold, "off_threshold": point.off_threshold})
+        total = count(traces, chosen, rules.curve_scorer)
         counts = count_items(total) | {
             "threshold": point.on_threshold,
             "false alarms per 24 h": total.false_alarms_per_24h,
         }
         reason = None if total.hits + total.misses else "no reference seizure"
-        scores.append(Score(name, scorer, total.sensitivity, reason, counts))
+        scores.append(Score(name, rules.curve_scorer, total.sensitivity, reason, counts))
     return scores
 
 

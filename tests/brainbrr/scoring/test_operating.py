@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_an_operating_point_brings_its_hysteresis():
         budget_scores(
             Traces("eval", (two_peaks,)),
             RULES.model_copy(update={"false_alarms_per_24h": (10.0,)}),
-            OperatingPoints("OVLP", (OperatingPoint(10.0, 0.8, off, 1.0, 0.0),)),
+            OperatingPoints(RULES, (OperatingPoint(10.0, 0.8, off, 1.0, 0.0),)),
         )
         for off in (0.2, 0.5)
     ]
@@ -130,9 +131,15 @@ def test_without_points_or_without_seizures_the_sensitivity_is_undefined_and_say
     assert {score.reason for score in budget_scores(quiet, RULES, points)} == {"no reference seizure"}
 
 
-def test_points_survive_plain_data():
+def test_points_survive_json():
     points = search_thresholds(split(), RULES)
-    assert OperatingPoints.from_dict(points.to_dict()) == points
+    assert OperatingPoints.from_dict(json.loads(json.dumps(points.to_dict()))) == points
+
+
+def test_points_are_applied_by_the_rules_they_were_found_with():
+    points = search_thresholds(split(), RULES)
+    others = RULES.model_copy(update={"min_duration_s": 3600.0, "curve_scorer": "SzCORE events"})
+    assert budget_scores(split("eval"), others, points) == budget_scores(split("eval"), RULES, points)
 
 
 def test_the_scorer_of_the_curve_can_be_szcore():
