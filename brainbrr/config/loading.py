@@ -100,6 +100,9 @@ def _validate(tree: dict[str, Any], lines: Lines, path: Path) -> Config:
         return Config.model_validate(tree)
     except ValidationError as invalid:
         problems = [_describe(detail, lines, path) for detail in invalid.errors()]
+    except ConfigError as misfit:  # of sections that are right each for itself
+        misfit.where = f"{path}: {misfit.where}"
+        raise
     first, rest = problems[0], problems[1:]
     if rest:
         first.hint = " ".join(filter(None, [first.hint, "Also:", "; ".join(str(problem) for problem in rest)]))

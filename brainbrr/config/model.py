@@ -20,6 +20,11 @@ class EncoderConfig(Section):
     name: str
     """Registered name of the encoder."""
 
+    @property
+    def out_channels(self) -> int:
+        """D, the width of the features; said here so that a misfit shows before a model is built."""
+        raise NotImplementedError(f"{type(self).__name__} must say its out_channels")
+
 
 class Mamba(Section):
     """The stack of bidirectional Mamba-2 layers. Its width is the encoder's ``out_channels``."""
@@ -103,6 +108,11 @@ class Model(Section):
     """The stack of bidirectional Mamba-2 layers."""
     head: Head = Head()
     """The last layer."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.mamba.check_width(self.encoder.out_channels)
+        return self
 
     @field_validator("encoder", mode="wrap")
     @classmethod

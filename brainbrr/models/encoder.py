@@ -25,7 +25,7 @@ class Encoder(Protocol):
     Config: ClassVar[type[EncoderConfig]]
     """The keys of ``model.encoder`` for this encoder; bad combinations are refused by its validators."""
     out_channels: int
-    """D, the width of the features."""
+    """D, the width of the features, as ``config.out_channels`` says."""
     causal: bool
     """True when feature i depends on samples before ``(i + 1) * STRIDE`` only, in eval mode."""
 

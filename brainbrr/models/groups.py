@@ -4,8 +4,6 @@ from typing import Any
 
 from torch import nn
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return two optimizer groups that hold every trainable parameter once, in the model's order."""
@@ -18,6 +16,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _is_exempt(parameter: nn.Parameter) -> bool:
-    # A norm's scale, a bias and the magnitudes of weight norm have one value per channel.
-    one_per_channel = parameter.numel() == max(parameter.shape, default=1)
-    return one_per_channel or getattr(parameter, "_no_weight_decay", False)
+    # A norm's scale, a bias, Mamba's A_log, D and dt_bias and the magnitudes of weight norm have one value per channel.
+    # The mark is for other parameters, of other people's encoders; copy.deepcopy drops it.
+    return parameter.numel() == max(parameter.shape[:1], default=1) or getattr(parameter, "_no_weight_decay", False)

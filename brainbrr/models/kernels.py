@@ -6,7 +6,6 @@ the run's record; nothing falls back in silence.
 The CUDA path has not been run by us: no CUDA device was at hand.
 """
 
-import functools
 import importlib.util
 import logging
 from typing import TYPE_CHECKING, Literal
@@ -29,9 +28,10 @@ CUDA_CHUNK_SIZE = 256
 PACKAGES = ("mamba_ssm", "causal_conv1d")
 
 
-def missing_packages() -> list[str]:
-    """Return which of mamba-ssm and causal-conv1d are not installed, importing neither."""
-    return [name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None]
+MISSING = tuple(name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None)
+"""Which of mamba-ssm and causal-conv1d are not installed; neither is imported to find out."""
+
+_announced: set[tuple[Resolved, str]] = set()
 
 
 def resolve_kernel(kernel: Kernel, device: torch.device) -> Resolved:
@@ -42,34 +42,35 @@ def resolve_kernel(kernel: Kernel, device: torch.device) -> Resolved:
     """
     if kernel == "torch":
         return "torch"
-    return _resolve(kernel, device.type)
-
-
-@functools.cache
-def _resolve(kernel: Kernel, device_type: str) -> Resolved:
-    missing = missing_packages()
     if kernel == "auto":
-        taken: Resolved = "cuda" if device_type == "cuda" and not missing else "torch"
-        why = f"not installed: {', '.join(missing)}" if missing else "all packages installed"
-        logger.info("Mamba-2 kernel: %s (auto; device %s; %s)", taken, device_type, why)
+        taken: Resolved = "cuda" if device.type == "cuda" and not MISSING else "torch"
+        if not torch.compiler.is_compiling():
+            _announce(taken, device.type)
         return taken
     where = "model.mamba.kernel"
-    if device_type != "cuda":
+    if device.type != "cuda":
         raise ConfigError(
             "the CUDA kernel needs a CUDA device",
             where=where,
-            got=f"cuda on {device_type}",
+            got=f"cuda on {device.type}",
             expected="auto or torch here",
             hint="Set model.mamba.kernel to auto: the weights are the same",
         )
-    if missing:
+    if MISSING:
         raise ConfigError(
             "the CUDA kernel needs packages that are not installed",
             where=where,
-            got=f"cuda without {' and '.join(missing)}",
+            got=f"cuda without {' and '.join(MISSING)}",
             hint="Install them with: pip install 'brainbrr[cuda]', or set model.mamba.kernel to torch",
         )
     return "cuda"
+
+
+def _announce(taken: Resolved, device_type: str) -> None:
+    if (taken, device_type) not in _announced:
+        _announced.add((taken, device_type))
+        why = f"not installed: {', '.join(MISSING)}" if MISSING else "all packages installed"
+        logger.info("Mamba-2 kernel: %s (auto; device %s; %s)", taken, device_type, why)
 
 
 def cuda_scan(layer: "Mamba2", zxbcdt: Tensor) -> Tensor:

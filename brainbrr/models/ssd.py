@@ -108,11 +108,7 @@ class _Scan(torch.autograd.Function):
         _add_product(y, c_q[:, :, :, None] * decays.from_start, starts)
         ctx.save_for_backward(x, dt, a, b, c, d, starts)
         ctx.chunk_size = chunk_size
-        out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        torch.addcmul(
-            y, _chunked(x, groups, chunk_size), d.view(groups, -1, 1, 1), out=_chunked(out, groups, chunk_size)
-        )
-        return out
+        return _merged(y.addcmul_(_chunked(x, groups, chunk_size), d.view(groups, -1, 1, 1)), x)
 
     @staticmethod
     @once_differentiable
@@ -126,8 +122,7 @@ def _inputs(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, chunk_size: int) -> tup
     """Return dt (B, C, G, R, Q), x dt (B, C, G, R, Q, P), b and c (B, C, G, Q, N), contiguous."""
     groups = b.shape[2]
     dt_q = _chunked(dt, groups, chunk_size).contiguous()
-    input_q = torch.empty((*dt_q.shape, x.shape[-1]), dtype=x.dtype, device=x.device)
-    torch.mul(_chunked(x, groups, chunk_size), dt_q[..., None], out=input_q)
+    input_q = _chunked(x, groups, chunk_size).clone(memory_format=torch.contiguous_format).mul_(dt_q[..., None])
     b_q, c_q = (_chunked(t, groups, chunk_size).squeeze(3).contiguous() for t in (b, c))
     return dt_q, input_q, b_q, c_q
 
@@ -189,11 +184,8 @@ def _backward(
     ddt = (dinput * x_q).sum(-1).addcmul_(dsteps, a_q)
     da = (dsteps * dt_q).sum((0, 1, 4)).view_as(a)
     dd = (dy_q * x_q).sum((0, 1, 4, 5)).view_as(d)
-    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    dx_q = _chunked(dx, groups, chunk_size)
-    torch.mul(dy_q, d_q, out=dx_q)
-    dx_q.addcmul_(dinput, dt_q[..., None])
-    return dx, _merged(ddt, dt), da, _merged(db, b), _merged(dc, c), dd
+    dx = dinput.mul_(dt_q[..., None]).addcmul_(dy_q, d_q)
+    return _merged(dx, x), _merged(ddt, dt), da, _merged(db, b), _merged(dc, c), dd
 
 
 def _around(weights: Tensor) -> Tensor:
@@ -204,7 +196,7 @@ def _around(weights: Tensor) -> Tensor:
     return rows.tril_().sum(-2)
 
 
-def _merged(gradient: Tensor, like: Tensor) -> Tensor:
-    """Return a chunked gradient (B, C, [G, R or G], Q, ...) in the layout of ``like`` (B, L, ...)."""
-    step = 4 if gradient.ndim == like.ndim + 2 else 3
-    return gradient.movedim(step, 2).reshape(like.shape)
+def _merged(chunked: Tensor, like: Tensor) -> Tensor:
+    """Return what is chunked, (B, C, G, R, Q, ...) or (B, C, G, Q, N), in the layout of ``like`` (B, L, ...)."""
+    step = 4 if chunked.ndim == like.ndim + 2 else 3
+    return chunked.movedim(step, 2).reshape(like.shape)

@@ -41,6 +41,11 @@ class TCNConfig(EncoderConfig):
             raise ValueError(f"kernel_size must be odd unless causal is true, and is {self.kernel_size}")
         return self
 
+    @property
+    def out_channels(self) -> int:
+        """Return the width of the last block."""
+        return self.widths()[-1]
+
     def widths(self) -> list[int]:
         """Return the width of each block."""
         return [self.channels[block % len(self.channels)] for block in range(self.blocks)]

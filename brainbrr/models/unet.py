@@ -50,6 +50,11 @@ class UNetConfig(EncoderConfig):
             raise ValueError(f"channels must be multiples of {GROUPS} with norm 'group', and are {list(self.channels)}")
         return self
 
+    @property
+    def out_channels(self) -> int:
+        """Return the width of the last stage."""
+        return self.channels[-1]
+
 
 def _norm(kind: Norm, width: int) -> nn.Module:
     return nn.BatchNorm1d(width) if kind == "batch" else nn.GroupNorm(GROUPS, width)
