@@ -190,10 +190,11 @@ def logging_to_stderr(*, level: int = logging.INFO) -> Iterator[None]:
     """Show the log of ``brainbrr`` on stderr for the length of the block: by rich on a terminal, plain elsewhere."""
     handler: logging.Handler
     if is_terminal(sys.stderr):
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
         _shared.append(rich_console())
-        handler = RichHandler(console=_shared[-1], show_path=False, markup=False)
+        handler = RichHandler(console=_shared[-1], show_path=False, highlighter=NullHighlighter())
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
