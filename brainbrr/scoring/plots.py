@@ -35,7 +35,7 @@ def plot_curve(path: str | Path, evaluation: Evaluation, note: str = "") -> Path
     axes.step(x, y, where="post", color=BLUE, lw=1.8, label="best within a budget")
     axes.plot(alarms, sensitivity, ".", color=BLUE, alpha=0.4, ms=5, label=f"{len(alarms)} thresholds")
     for point, budgets in _budget_points(evaluation).items():
-        axes.plot(*point, "o", color=RED, ms=6, zorder=3)
+        axes.plot(*point, "o", color=RED, ms=6, zorder=3, clip_on=False)
         text = ", ".join(f"{budget:g}" for budget in budgets)
         axes.annotate(text, point, (6, -12), textcoords="offset points", color=RED, fontsize=8)
     axes.plot([], [], "o", color=RED, ms=6, label="at budgets (FA/24 h), threshold from dev")
@@ -96,7 +96,7 @@ def plot_timeline(path: str | Path, trace: Trace, events: Sequence[Event], scori
     axes.set_xlabel(f"time from the recording's start ({unit})")
     axes.set_ylabel("seizure probability", loc="top")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(trace.key + (f"  [{note}]" if note else ""), loc="left", fontsize=10)
+    _set_title(axes, trace.key, note)
     figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=8)
     return _save(figure, path)
 
@@ -129,8 +129,13 @@ def _open(title: str, evaluation: Evaluation, note: str, heights: Sequence[float
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     size = f"{evaluation.n_recordings} recordings, {evaluation.duration_s / 3600:.2f} h"
-    rows[0].set_title(f"{title}: {size}" + (f"  [{note}]" if note else ""), loc="left", fontsize=10)
+    _set_title(rows[0], f"{title}: {size}", note)
     return figure, rows
+
+
+def _set_title(axes: Axes, title: str, note: str) -> None:
+    # The note, which may be a smoke mark, has a line of its own and is never cut; a name may hold a dollar sign.
+    axes.set_title(f"{title}\n{note}" if note else title, loc="left", fontsize=10, parse_math=False)
 
 
 def _say(axes: Axes, text: str) -> None:

@@ -3,34 +3,36 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from brainbrr.scoring.score import Score
 
 
 def score_table(scores: Iterable[Score], title: str | None = None) -> Table:
-    """Return one row per score, grouped by scorer; an undefined score shows its reason."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("scorer")
-    table.add_column("score")
-    table.add_column("value", justify="right")
+    """Return one row per score below its scorer's name; an undefined score shows its reason.
+
+    Counts are said where they differ from those of the score above. The hours are said once, below.
+    """
+    table = Table("score", title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    table.add_column("value", justify="right", no_wrap=True)
     table.add_column("from", overflow="fold")
     before: Score | None = None
     for score in scores:
-        again = before is not None and before.scorer == score.scorer
-        if before is not None and not again:
-            table.add_section()
-        # The counts behind the scores of one scorer are mostly the same: say them once.
-        same = before is not None and again and before.counts == score.counts and score.reason is None
-        value = "undefined" if math.isnan(score.value) else format_number(score.value)
-        evidence = "" if same else format_counts(score.counts)
+        if before is None or before.scorer != score.scorer:
+            table.add_row(score.scorer, style="bold")
+            before = None
+        shown = {name: value for name, value in score.counts.items() if name != "hours"}
+        evidence = [] if before is not None and before.counts == score.counts else [format_counts(shown)]
+        reason = [] if score.reason is None else [score.reason]
         table.add_row(
-            "" if again else score.scorer,
-            score.name,
-            value,
-            evidence if score.reason is None else f"{score.reason} ({evidence})",
-            style=None if score.reason is None else "yellow",
+            f"  {score.name}",
+            "undefined" if math.isnan(score.value) else format_number(score.value),
+            "; ".join(filter(None, reason + evidence)),
+            style="yellow" if reason else None,
         )
+        if "hours" in score.counts:
+            table.caption = f"over {format_number(score.counts['hours'])} h of recording"
         before = score
     return table
 

@@ -62,6 +62,12 @@ def test_a_note_changes_the_picture_and_nothing_else_does(tmp_path):
     assert first.read_bytes() == again.read_bytes() != noted.read_bytes()
 
 
+def test_a_name_is_no_formula(tmp_path):
+    stitch = Stitcher("p$1/r_$^{2.edf", rate_hz=1.0, n_samples=100)
+    stitch.add(0, np.zeros(100))
+    assert imread(plot_timeline(tmp_path / "x.png", stitch.trace(), [], RULES, note="$a_")).any()
+
+
 def test_the_envelope_keeps_every_peak_of_a_long_recording():
     stitch = Stitcher("r", rate_hz=16.0, n_samples=16 * 7200)
     probability = np.full(16 * 7200, 0.1)
