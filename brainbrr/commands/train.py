@@ -1,5 +1,6 @@
 """``brainbrr train``: train a detector, or go on where an earlier session left off."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def train(
     if "torch" not in sys.modules:
         # Threads of OpenMP that spin while they wait make a step three times slower as soon as a core is busy.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from brainbrr.training import session
+    from brainbrr.training import distributed, session
     from brainbrr.training.console import logging_to_stderr
 
     options = session.Options(
@@ -56,7 +57,7 @@ def train(
         resume=resume,
         override_config=override_config,
     )
-    with logging_to_stderr():
+    with logging_to_stderr(level=logging.INFO if distributed.is_writer() else logging.WARNING):
         outcome = session.train(loaded, options)
     sys.exit(outcome.exit_status)
 

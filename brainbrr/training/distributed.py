@@ -17,7 +17,7 @@ from torch import distributed as dist
 
 def launched() -> bool:
     """Say whether torchrun (or a launcher with its variables) started this process."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+    return os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR"}
 
 
 @contextlib.contextmanager
@@ -29,6 +29,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
     try:
         yield
+        # Together: a process that leaves while another still talks to it aborts the other.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
@@ -49,8 +51,10 @@ def local_rank() -> int:
 
 
 def is_writer() -> bool:
-    """Say whether this process is the one that writes files and speaks."""
-    return rank() == 0
+    """Say whether this process is the one that writes files and speaks, also before it joins the group."""
+    if dist.is_available() and dist.is_initialized():
+        return rank() == 0
+    return not launched() or os.environ["RANK"] == "0"
 
 
 def add_up(numbers: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,7 @@ class Loop:
                 with autocast(training, self.device):
                     logits_BT = self.forward(signal_BCT)
                     batch_loss = self.loss(logits_BT, label_BT, valid_BT) * scale
-                state.scaler.scale(batch_loss).backward()  # type: ignore[no-untyped-call] # torch has no types here
+                state.scaler.scale(batch_loss).backward()
             loss += batch_loss.detach()
         state.scaler.unscale_(state.optimizer)
         norm = self._clip(training.clip_norm)

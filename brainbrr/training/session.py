@@ -226,7 +226,7 @@ def _build_state(config: Config, model: torch.nn.Module, sampler: WindowSampler,
 
 def _build_ema(model: torch.nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
     """Return a moving average of the parameters; buffers (the statistics of norms) are copied as they are."""
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch has no types here
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
     return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=average)
 
 
