@@ -2,7 +2,37 @@
 
 from collections.abc import Iterable, Mapping
 
-from pytest_brainbrr.checks import devices, gradients, round_trip, shapes, weights
+from pytest_brainbrr.checks import (
+    augmentation,
+    backward,
+    best,
+    checkpoints,
+    clipping,
+    configuration,
+    determinism,
+    devices,
+    gradients,
+    labels,
+    loaders,
+    loss,
+    memory,
+    modes,
+    optimizer,
+    precision,
+    progress,
+    ranks,
+    reading,
+    resume,
+    round_trip,
+    schedule,
+    sensitivity,
+    shapes,
+    split,
+    state,
+    validation,
+    variants,
+    weights,
+)
 from pytest_brainbrr.checks.base import PLANS, Check, Judge, Vacuous
 from pytest_brainbrr.results import Outcome
 from pytest_brainbrr.targets import Target
@@ -11,11 +41,36 @@ from pytest_brainbrr.trace import Trace
 __all__ = ["CHECKS", "PLANS", "Check", "Judge", "Vacuous", "judge"]
 
 CHECKS: tuple[Check, ...] = (
+    # Causes come before consequences: the first findings of a report name what went wrong, the last ones what it led to.
+    *progress.CHECKS,
+    *loss.CHECKS,
+    *backward.CHECKS,
+    *clipping.CHECKS,
+    *precision.CHECKS,
+    *optimizer.CHECKS,
+    *schedule.CHECKS,
+    *modes.CHECKS,
+    *state.CHECKS,
+    *memory.CHECKS,
+    *configuration.CHECKS,
+    *ranks.CHECKS,
     *shapes.CHECKS,
     *gradients.CHECKS,
     *weights.CHECKS,
     *round_trip.CHECKS,
     *devices.CHECKS,
+    *reading.CHECKS,
+    *labels.CHECKS,
+    *split.CHECKS,
+    *loaders.CHECKS,
+    *augmentation.CHECKS,
+    *validation.CHECKS,
+    *best.CHECKS,
+    *checkpoints.CHECKS,
+    *resume.CHECKS,
+    *determinism.CHECKS,
+    *sensitivity.CHECKS,
+    *variants.CHECKS,
 )
 """Every check, in the order of the report. A new file of checks adds its own ``CHECKS`` here."""
 

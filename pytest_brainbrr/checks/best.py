@@ -1,0 +1,257 @@
+"""The best checkpoint is the best one, and logged numbers are possible ones."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.checkpoints import BEST
+from pytest_brainbrr.checks.feeds import validation_feeds, validation_passes
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+LOWER = re.compile(r"loss|err|mse|mae|rmse|perplexity|\bppl\b|nll|\bfpr\b|\bfdr\b|\beer\b", re.IGNORECASE)
+HIGHER = re.compile(
+    r"acc|auc|auroc|\bf1|f1$|f1_|precision|recall|sensitiv|specific|iou|dice|kappa|mcc|r2", re.IGNORECASE
+)
+RATIO = re.compile(
+    r"(^|[/_.\-])(acc|accuracy|auc|auroc|auprc|f1|f1_score|precision|recall|sensitivity|specificity|iou|dice)$",
+    re.IGNORECASE,
+)
+KEPT = re.compile(r"best|score|monitor|metric|loss|val|acc|auc|f1", re.IGNORECASE)
+SAME = 1e-6
+LEAST = 1e-3
+"""Improvements of less than this share may be too small for the trainer to count."""
+
+
+def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the validations after which the best checkpoint was written with the number it keeps as the best."""
+    trace = traces["straight"]
+    writes = [event for event in trace.checkpoints if BEST.search(str(event["final"] or event["path"]))]
+    moments = _moments(trace)
+    if not writes or len(moments) < 2:
+        raise Vacuous("no checkpoint is named best" if not writes else "the run validated fewer than twice")
+    kept = [_index(moments, event["n"]) for event in writes]
+    places = {place for place in kept if place is not None}
+    judged = False
+    for name, values in _series(trace, moments).items():
+        lower = bool(LOWER.search(name))
+        if not (lower or HIGHER.search(name)) or len(values) != len(moments) or None in kept:
+            continue
+        if not all(
+            _names(event, values[place]) for event, place in zip(writes, kept, strict=True) if place is not None
+        ):
+            continue
+        judged = True
+        if _against(values, places, lower=lower):
+            text = "the best checkpoint is not that of the best validation"
+            cause = "the comparison is the wrong way round for this number (mode 'max' for a loss, or < for a score)"
+            written = sorted(place + 1 for place in places)
+            evidence = {"number": name, "values": [round(value, 6) for value in values], "written_after": written}
+            hint = "compare in the direction that is better for this number"
+            return [Finding("best-is-best", "best checkpoint", "error", text, evidence, cause, hint)]
+    mode = _lightning_mode(writes)
+    if mode is not None:
+        return [mode]
+    if not judged:
+        raise Vacuous("the number by which the best checkpoint is chosen could not be recognised")
+    return []
+
+
+def _moments(trace: Trace) -> list[tuple[int, float]]:
+    """Return the stretch of events that belongs to each validation: from its first call to the next validation."""
+    groups = validation_passes(trace)
+    starts = [group[0].call["n"] for group in groups]
+    return [(start, following) for start, following in zip(starts, [*starts[1:], math.inf], strict=True)]
+
+
+def _index(moments: Sequence[tuple[int, float]], n: int) -> int | None:
+    for place, (start, following) in enumerate(moments):
+        if start < n < following:
+            return place
+    return None
+
+
+def _series(trace: Trace, moments: Sequence[tuple[int, float]]) -> dict[str, list[float]]:
+    """Return name -> value per validation, of everything logged once per validation."""
+    found: dict[str, list[float]] = {}
+    for event in trace.events("metrics_file", after=True):
+        for name in {name for row in event["rows"] for name in row}:
+            values = [row[name] for row in event["rows"] if _is_number(row.get(name))]
+            found.setdefault(str(name), [float(value) for value in values])
+    per: dict[str, dict[int, float]] = {}
+    for event in trace.events("metric"):
+        place = _index(moments, event["n"])
+        for name, value in event["values"].items():
+            if place is not None:
+                per.setdefault(name, {})[place] = value
+    for name, values_at in per.items():
+        found.setdefault(name, [values_at[place] for place in sorted(values_at)])
+    losses = [_mean_loss(trace, start, following) for start, following in moments]
+    if all(value is not None for value in losses):
+        found.setdefault("validation loss", [value for value in losses if value is not None])
+    return found
+
+
+def _mean_loss(trace: Trace, start: int, following: float) -> float | None:
+    values = [
+        event["output"]["mean"]
+        for event in trace.events("loss")
+        if start < event["n"] < following and not event["grad_enabled"] and event["output"].get("mean") is not None
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names(event: Mapping[str, Any], value: float) -> bool:
+    """Return whether a checkpoint keeps this number, or its negative, as something like a best score."""
+    return any(
+        _is_number(number) and abs(abs(number) - abs(value)) <= SAME * max(1.0, abs(value)) and KEPT.search(path)
+        for path, number in event["scalars"].items()
+    )
+
+
+def _against(values: Sequence[float], written: set[int], *, lower: bool) -> bool:
+    """Return whether a better validation was passed over, or a worse one kept.
+
+    >>> _against([0.5, 0.4], {0}, lower=True), _against([0.5, 0.6], {0}, lower=True)
+    (True, False)
+    """
+    sign = 1.0 if lower else -1.0
+    best = math.inf
+    margin = LEAST * max(map(abs, values), default=0.0)
+    for place, value in enumerate(values):
+        if place in written and sign * value > best + SAME:
+            return True
+        if place not in written and sign * value < best - margin and written and place > min(written):
+            return True
+        if place in written:
+            best = min(best, sign * value)
+    return False
+
+
+def _lightning_mode(writes: Sequence[Mapping[str, Any]]) -> Finding | None:
+    for event in writes:
+        for path in event["scalars"]:
+            match = re.search(r"'monitor': '([^']+)', 'mode': '(min|max)'", path)
+            if match and LOWER.search(match.group(1)) and match.group(2) == "max":
+                text = "the best checkpoint is chosen by the largest loss"
+                cause = "mode='max' in ModelCheckpoint for a number that is better when lower"
+                evidence = {"monitor": match.group(1), "mode": match.group(2)}
+                return Finding("best-is-best", "best checkpoint", "error", text, evidence, cause, "set mode='min'")
+    return None
+
+
+def judge_range(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look at logged ratios: accuracy and its kin lie between 0 and 1, or 0 and 100."""
+    trace = traces["straight"]
+    found: dict[str, list[float]] = {}
+    for name, value in _logged(trace):
+        if RATIO.search(name):
+            found.setdefault(name, []).append(value)
+    if not found:
+        raise Vacuous("no accuracy, area under a curve or the like was logged where it can be seen")
+    for name, values in sorted(found.items()):
+        if max(values) > 100 + SAME or min(values) < -SAME:
+            text = "a logged ratio lies outside of its range"
+            cause = (
+                "numbers of predictions and labels are compared after broadcasting, or the count divided by is wrong"
+            )
+            evidence = {"smallest": min(values), "largest": max(values)}
+            hint = "compare tensors of equal shape, and divide by how many were compared"
+            yield Finding("metric-range", name, "error", text, evidence, cause, hint)
+
+
+def _logged(trace: Trace) -> Iterator[tuple[str, float]]:
+    for event in trace.events("metric"):
+        yield from ((name, float(value)) for name, value in event["values"].items() if _is_number(value))
+    for event in trace.events("metrics_file", after=True):
+        for row in event["rows"]:
+            yield from ((str(name), float(value)) for name, value in row.items() if _is_number(value))
+
+
+def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the weights that validated with those in the best checkpoint written right after."""
+    from pytest_brainbrr.checks.checkpoints import held
+
+    trace = traces["straight"]
+    judged = wrong = 0
+    for event in trace.checkpoints:
+        if not BEST.search(str(event["final"] or event["path"])):
+            continue
+        before = [
+            feed.call
+            for feed in validation_feeds(trace)
+            if feed.call["n"] < event["n"] and feed.call["step"] == event["step"]
+        ]
+        if not before:
+            continue
+        borders = [
+            one
+            for one in trace.events("weights", when="eval_begin", model=before[-1]["model"])
+            if one["n"] < event["n"]
+        ]
+        model = trace.models.get(before[-1]["model"])
+        if not borders or model is None or borders[-1]["step"] != event["step"]:
+            continue
+        names = {fact["id"]: fact["name"] for fact in model["parameters"]}
+        validated = {names[key]: digest for key, digest in borders[-1]["parameters"].items() if key in names}
+        dtypes = {fact["name"]: fact["dtype"] for fact in model["parameters"]}
+        sets = [kept for kept in held(event, validated).values() if len(kept) > len(validated) / 2]
+        sets = [kept for kept in sets if all(entry["dtype"] == dtypes[name] for name, entry in kept.items())]
+        if not sets:
+            continue
+        judged += 1
+        wrong += not any(kept[name]["digest"] == validated[name] for kept in sets for name in kept)
+    if not judged:
+        raise Vacuous("no checkpoint named best was written right after a validation of a model it holds")
+    if wrong:
+        text = "the best checkpoint holds none of the weights that were validated"
+        cause = "averaged weights are validated and raw ones saved, or the state saved is an alias or an older copy"
+        hint = "save a copy of the weights that were validated, together with their score"
+        yield Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "best-is-best",
+        "The best checkpoint is that of the best validation",
+        "metrics",
+        judge_best,
+        proves=(
+            "The checkpoint named best was written after the better validations and not after the worse ones, by "
+            "the number it keeps."
+        ),
+        faults=("comparison the wrong way round", "mode max for a loss"),
+        limits=(
+            "Needs two validations, a checkpoint named best, and the number in the checkpoint and in a log or a loss."
+        ),
+    ),
+    Check(
+        "best-is-validated",
+        "The best checkpoint holds the weights that were validated",
+        "metrics",
+        judge_validated,
+        proves=(
+            "A checkpoint named best, written right after a validation, holds tensors of the model as it was validated."
+        ),
+        faults=("averaged weights validated, raw ones saved", "best weights are an alias"),
+        limits="Weights saved in another precision are not compared.",
+    ),
+    Check(
+        "metric-range",
+        "Logged ratios are possible numbers",
+        "metrics",
+        judge_range,
+        proves=(
+            "Accuracy, areas under curves, precision, recall and the like lie within 0 and 1, or 0 and 100 for percent."
+        ),
+        faults=("labels and predictions broadcast", "divided by the wrong count"),
+        limits="Numbers in a known logger, a CSV or a JSON-lines file.",
+    ),
+)

@@ -1,0 +1,185 @@
+"""Which batch fed which model call, and which of its tensors are labels. Shared by the checks of the data path."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pytest_brainbrr.trace import Trace
+
+Fact = Mapping[str, Any]
+
+SMALLEST_FLOAT_ROW = 4
+SMALLEST_INTEGER_ROW = 32
+"""Rows with fewer elements may be equal by chance and identify nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """A model call with the loader batch it was fed from (None: no loader, or not known)."""
+
+    call: dict[str, Any]
+    batch: dict[str, Any] | None
+
+    @property
+    def inputs(self) -> list[Fact]:
+        """Tensors the model was called with."""
+        return list(self.call["inputs"])
+
+    @property
+    def signals(self) -> list[tuple[Fact, Fact]]:
+        """Pairs (tensor of the batch, model input made of it): equal bytes, else equal shapes where that is unique."""
+        if self.batch is None:
+            return []
+        parts, pairs = list(self.batch["tensors"]), []
+        for given in self.inputs:
+            same = [part for part in parts if same_bytes(part, given)]
+            if not same:
+                same = [part for part in parts if list(part["shape"]) == list(given["shape"])]
+                same = same if len(same) == 1 else []
+            if same:
+                pairs.append((same[0], given))
+        return pairs
+
+    @property
+    def labels(self) -> list[Fact]:
+        """Tensors of the batch that the model was not called with; empty if none of its inputs comes from the batch."""
+        if self.batch is None:
+            return []
+        taken = {part["at"] for part, _ in self.signals}
+        if not taken:
+            # The input was cut, stacked or moved about: the largest part is the signal, as a rule.
+            sizes = {part["at"]: elements(part) for part in self.batch["tensors"]}
+            if not sizes:
+                return []
+            taken = {max(sizes, key=lambda at: sizes[at])}
+        rows = self.batch["size"]
+        return [part for part in self.batch["tensors"] if part["at"] not in taken and part["shape"][:1] == [rows]]
+
+
+def elements(fact: Fact) -> int:
+    """Return how many numbers a tensor holds."""
+    count = 1
+    for length in fact["shape"]:
+        count *= length
+    return count
+
+
+def same_bytes(one: Fact, other: Fact) -> bool:
+    """Return whether two tensors are bitwise equal, as far as digests can tell."""
+    return (
+        one.get("digest") is not None
+        and one["digest"] == other.get("digest")
+        and one["dtype"] == other["dtype"]
+        and list(one["shape"]) == list(other["shape"])
+    )
+
+
+@lru_cache(maxsize=32)
+def feeds(trace: Trace) -> tuple[Feed, ...]:
+    """Return every model call with its batch.
+
+    A batch whose bytes the call was given wins over the one delivered last: some engines fetch one batch ahead.
+    """
+    batches = trace.events("batch", after=True)
+    by_place = {(batch["epoch"], batch["position"]): batch for batch in batches}
+    by_digest: dict[str, list[dict[str, Any]]] = {}
+    for batch in batches:
+        for part in batch["tensors"]:
+            if part.get("digest") is not None:
+                by_digest.setdefault(part["digest"], []).append(batch)
+    found = []
+    for call in trace.events("forward"):
+        batch: dict[str, Any] | None = None
+        for given in call["inputs"]:
+            if given.get("digest") is None or elements(given) < SMALLEST_FLOAT_ROW:
+                continue
+            before = [one for one in by_digest.get(given["digest"], []) if one["n"] < call["n"]]
+            if before:
+                batch = before[-1]
+                break
+        if batch is None and call.get("loader"):
+            batch = by_place.get((call["loader"][0], call["loader"][1]))
+        found.append(Feed(call, batch))
+    return tuple(found)
+
+
+@lru_cache(maxsize=32)
+def train_feeds(trace: Trace) -> tuple[Feed, ...]:
+    """Return the calls that a backward reached, with their batches."""
+    return tuple(feed for feed in feeds(trace) if feed.call["phase"] == "train")
+
+
+@lru_cache(maxsize=32)
+def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
+    """Return the calls of validation.
+
+    Calls without gradients that stand beside training are left out: a teacher on the training batch, samples drawn from
+    a generator, a second look at the same input. They share the pass over the loader with a call that trains, or, where
+    there is no loader, the input.
+    """
+    training = train_feeds(trace)
+    passes = {feed.batch["epoch"] for feed in training if feed.batch is not None}
+    inputs = {(feed.call["step"], given.get("digest")) for feed in training for given in feed.inputs}
+    modes_matter = any(feed.call["phase"] == "eval" and not feed.call["training"] for feed in feeds(trace))
+    found = []
+    for feed in feeds(trace):
+        if feed.call["phase"] != "eval" or (modes_matter and feed.call["training"]):
+            continue
+        if feed.batch is not None and feed.batch["epoch"] in passes:
+            continue
+        if feed.batch is None and any((feed.call["step"], one.get("digest")) in inputs for one in feed.inputs):
+            continue
+        found.append(feed)
+    return tuple(found)
+
+
+def validation_passes(trace: Trace) -> list[list[Feed]]:
+    """Return the calls of validation, grouped by pass over a loader, or by the steps between which they stand."""
+    groups: dict[Any, list[Feed]] = {}
+    for feed in validation_feeds(trace):
+        key = ("pass", feed.batch["epoch"]) if feed.batch is not None else ("step", feed.call["step"])
+        groups.setdefault(key, []).append(feed)
+    return list(groups.values())
+
+
+def telling_rows(fact: Fact) -> dict[str, int]:
+    """Return digest -> row for the rows that identify their sample; empty if rows may be equal by chance."""
+    if not fact.get("samples") or fact.get("values") is not None or fact.get("constant"):
+        return {}
+    length = elements(fact) // max(1, fact["shape"][0])
+    if length < (SMALLEST_FLOAT_ROW if "float" in fact["dtype"] else SMALLEST_INTEGER_ROW):
+        return {}
+    return _unique(fact["samples"], kind=f"{fact['dtype']}:{list(fact['shape'][1:])}")
+
+
+def telling_forms(fact: Fact) -> dict[str, int]:
+    """Return form -> row: equal forms are one signal up to scale and offset."""
+    return _unique(fact.get("forms") or [], kind=f"form:{list(fact['shape'][1:])}")
+
+
+def _unique(digests: list[str | None], kind: str) -> dict[str, int]:
+    often = Counter(digests)
+    return {f"{kind}:{digest}": row for row, digest in enumerate(digests) if digest is not None and often[digest] == 1}
+
+
+def losses_of(trace: Trace, feed: Feed) -> list[dict[str, Any]]:
+    """Return the loss calls that this model call fed."""
+    number = feed.call["call"]
+    linked = [loss for loss in trace.events("loss") if loss.get("input_from") == number]
+    if linked:
+        return linked
+    later = [other.call["n"] for other in feeds(trace) if other.call["n"] > feed.call["n"]]
+    end = min(later, default=float("inf"))
+    return [
+        loss for loss in trace.events("loss") if feed.call["n"] < loss["n"] < end and loss.get("input_from") is None
+    ]
+
+
+def argument(loss: Mapping[str, Any], name: str) -> Fact | None:
+    """Return the facts of one argument of a loss call."""
+    for fact in loss["args"]:
+        if fact["at"] == name:
+            return dict(fact)
+    return None

@@ -1,0 +1,376 @@
+"""Labels reach the loss: the right ones, whole, in the order of their samples, and only the loss."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.feeds import Fact, Feed, argument, elements, feeds, losses_of, same_bytes, train_feeds
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+Pair = tuple[Feed, dict[str, Any], Fact, Fact]
+"""A training call, its loss call, the target of the loss, the label tensor of the batch."""
+CLOSE = 1e-4
+LEADING, FOLLOWING = 0.9, 0.5
+ENOUGH = 16
+CLASSIFYING = {"binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss"}
+NOTHING = re.compile(r"\b(no|0|zero|without)\b.{0,40}(seizure|positive|event|annotation)", re.IGNORECASE)
+
+
+def pairs(trace: Trace) -> Iterator[Pair]:
+    """Yield the target of each loss of training beside the label that the loader delivered, where both are known."""
+    for feed in train_feeds(trace):
+        labels = feed.labels
+        for loss in losses_of(trace, feed):
+            given = argument(loss, "target")
+            if given is None or not loss["grad_enabled"]:
+                continue
+            exact = [label for label in labels if same_bytes(label, given)]
+            alike = [label for label in labels if _numbers(label) == _numbers(given)]
+            if exact or len(alike) == 1:
+                yield feed, loss, given, (exact or alike)[0]
+
+
+def _numbers(fact: Fact) -> tuple[int, int]:
+    return elements(fact), fact["shape"][0] if fact["shape"] else 0
+
+
+def judge_vary(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look at the labels that training was given: one value throughout teaches nothing."""
+    trace = traces["straight"]
+    targets = [label for _, _, _, label in pairs(trace)]
+    if not targets:
+        raise Vacuous("no loss was seen with a label that a watched loader delivered")
+    rows = sum(given["shape"][0] if given["shape"] else 1 for given in targets)
+    values = {(given["min"], given["max"]) for given in targets}
+    if len(values) > 1 or rows < ENOUGH:
+        return []
+    (low, high) = next(iter(values))
+    if low != high or low not in {0.0, 1.0}:
+        return []
+    if _said_so(trace):
+        raise Vacuous("the trainer itself says that the data hold no event")
+    text = "every label that trained the model has one and the same value"
+    cause = "annotations are not found or misread (columns swapped, wrong path), or the files used hold no event"
+    hint = "compare the number of annotated events with the number of positive labels, and refuse to train on none"
+    return [Finding("labels-vary", "labels", "warning", text, {"value": low, "rows": rows}, cause, hint)]
+
+
+def _said_so(trace: Trace) -> bool:
+    texts = [*trace.exit.get("last_lines", []), *(event["text"] for event in trace.events("warning"))]
+    return any(NOTHING.search(text) for text in texts)
+
+
+def judge_reach_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the target of each loss with the labels of its batch: replaced, truncated, or the prediction itself."""
+    trace = traces["straight"]
+    found = list(pairs(trace))
+    itself = [loss for feed in train_feeds(trace) for loss in losses_of(trace, feed) if _of_itself(loss)]
+    if itself:
+        text = "the loss compares the prediction with itself"
+        cause = "the detached prediction is handed over in the place of the label"
+        yield Finding(
+            "labels-reach-loss", "loss", "error", text, {"calls": len(itself)}, cause, "give the loss the labels"
+        )
+    if not found:
+        if itself:
+            return
+        raise Vacuous("no loss was seen whose target has the size of a label that a watched loader delivered")
+    fixed = [(given, label) for _, loss, given, label in found if _wiped_out(loss, given, label)]
+    alone = len(trace.events("optimizer")) < 2 and len({given["min"] for given, _ in fixed}) == 1
+    if fixed and alone and _only_losses(trace, found):
+        text = "the loss is given one constant in the place of labels that vary"
+        cause = "the target is built with zeros_like, or a threshold or a cast wipes it out"
+        if any(0 < share < 1 for _, label in fixed for share in label.get("row_means") or ()):
+            cause = "soft labels are cast to integers, which cuts every share below one to zero"
+        yield Finding(
+            "labels-reach-loss",
+            "loss",
+            "error",
+            text,
+            {"calls": len(fixed)},
+            cause,
+            "hand the batch's labels to the loss",
+        )
+        return
+    cut = [(given, label) for _, _, given, label in found if _truncated(label, given)]
+    if cut:
+        given, label = cut[0]
+        text = "shares between 0 and 1 in the labels reach the loss as 0"
+        cause = "soft labels are cast to integers, which cuts every share below one to zero"
+        evidence = {"calls": len(cut), "label_mean": label["mean"], "target_mean": given["mean"]}
+        hint = "keep soft labels floating, or compare them with a threshold"
+        yield Finding("labels-reach-loss", "loss", "error", text, evidence, cause, hint)
+
+
+def _wiped_out(loss: Mapping[str, Any], given: Fact, label: Fact) -> bool:
+    """Return whether labels that vary became one constant, although a threshold at one half would keep them apart."""
+    varies = not label["constant"] and label["min"] is not None and label["min"] < 0.5 < label["max"]
+    return bool(given["constant"]) and varies and loss["function"] in CLASSIFYING
+
+
+def _of_itself(loss: Mapping[str, Any]) -> bool:
+    given, wanted = argument(loss, "input"), argument(loss, "target")
+    return (
+        bool(loss["grad_enabled"])
+        and given is not None
+        and wanted is not None
+        and not given["constant"]
+        and elements(given) > 1
+        and same_bytes(given, wanted)
+    )
+
+
+def _only_losses(trace: Trace, found: Sequence[Pair]) -> bool:
+    """Return whether no other loss call of these model calls takes a target that varies."""
+    calls = {feed.call["call"]: feed for feed, *_ in found}
+    for feed in calls.values():
+        for loss in losses_of(trace, feed):
+            given = argument(loss, "target")
+            if given is not None and not given["constant"] and loss["grad_enabled"]:
+                return False
+    return True
+
+
+def _truncated(label: Fact, given: Fact) -> bool:
+    """Return whether the target is the label with its fractions cut off, 0.5 and above included."""
+    before, after = label.get("row_means"), given.get("row_means")
+    if "float" not in label["dtype"] or not before or not after or len(before) != len(after) or len(label["shape"]) > 1:
+        return False
+    shares = [(one, other) for one, other in zip(before, after, strict=True) if 0 < one < 1]
+    return (
+        bool(shares)
+        and max(one for one, _ in shares) > 0.5
+        and all(other == 0 for _, other in shares)
+        and all(other == one for one, other in zip(before, after, strict=True) if not 0 < one < 1)
+    )
+
+
+def judge_order(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the order of labels and samples: from the data set to the batch, and from the batch to the loss."""
+    trace = traces["straight"]
+    judged = 0
+    moved = 0
+    calls: dict[int, list[Pair]] = {}
+    for pair in pairs(trace):
+        calls.setdefault(pair[0].call["call"], []).append(pair)
+    for group in calls.values():
+        feed = group[0][0]
+        if not any(same_bytes(part, given) for part, given in feed.signals):
+            continue  # The samples themselves may have been moved or mixed.
+        judged += 1
+        moved += all(_permuted(label, given) for _, _, given, label in group)
+    found = []
+    if moved and moved * 2 >= judged:
+        found.append(
+            _order_finding(
+                "loss", "the labels of a batch reach the loss in another order than its samples", {"calls": moved}
+            )
+        )
+    rows, wrong = _against_dataset(trace, traces.get("probe"))
+    if wrong:
+        text = "a batch pairs samples with the labels of other samples of the data set"
+        found.append(_order_finding("batch", text, {"rows": wrong, "compared": rows}))
+    if not judged and not rows:
+        raise Vacuous("no label could be followed from the data set to the batch or from the batch to the loss")
+    return found
+
+
+def _order_finding(where: str, text: str, evidence: dict[str, Any]) -> Finding:
+    cause = "labels are rolled, shuffled or sorted on their own, in the collate function or after it"
+    return Finding(
+        "labels-in-order", where, "error", text, evidence, cause, "move samples and labels by one and the same index"
+    )
+
+
+def _permuted(label: Fact, given: Fact) -> bool:
+    one, other = label.get("samples"), given.get("samples")
+    if not one or not other or label["dtype"] != given["dtype"]:
+        one, other = label.get("row_means"), given.get("row_means")
+    return bool(one and other) and one != other and sorted(one or []) == sorted(other or [])
+
+
+def _against_dataset(trace: Trace, probe: Trace | None) -> tuple[int, int]:
+    """Compare rows of batches with the same samples read alone; return how many, and how many have another's label."""
+    if probe is None:
+        return 0, 0
+    alone: dict[tuple[str, int], dict[str, str]] = {}
+    for event in probe.events("reread", after=True):
+        readings = event["digests"]
+        if (
+            len(readings) > 1
+            and readings[0]
+            and all(reading == readings[0] for reading in readings)
+            and isinstance(readings[0], dict)
+        ):
+            alone[event["loader"], event["index"]] = readings[0]
+    rows = wrong = 0
+    for batch in trace.events("batch"):
+        for row, index in enumerate(batch["indices"] or []):
+            leaves = alone.get((batch["loader"], index))
+            if leaves is None:
+                continue
+            parts = {
+                part["at"]: part["samples"][row]
+                for part in batch["tensors"]
+                if part.get("samples") and part["at"] in leaves
+            }
+            equal = {at: value == leaves[at] for at, value in parts.items()}
+            if len(equal) < 2 or not any(equal.values()):
+                continue
+            rows += 1
+            if not all(equal.values()):
+                theirs = [at for at, same in equal.items() if not same]
+                known = [other for (loader, _), other in alone.items() if loader == batch["loader"]]
+                wrong += all(any(other.get(at) == parts[at] for other in known) for at in theirs)
+    return rows, wrong
+
+
+def judge_leak(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look for the label among the model's inputs: an extra channel whose value is that of the label."""
+    trace = traces["straight"]
+    judged = leaked = 0
+    for feed in feeds(trace):
+        for loss in losses_of(trace, feed):
+            wanted = argument(loss, "target")
+            for label in feed.labels:
+                values = label.get("row_means")
+                if wanted is None or not values or wanted.get("row_means") != values or len(set(values)) < 2:
+                    continue
+                judged += 1
+                leaked += any(_holds(given, feed, values, label) for given in feed.inputs)
+    if not judged:
+        raise Vacuous("no loss was seen with a label per sample that a watched loader delivered")
+    if not leaked:
+        return []
+    text = "the model is given the label that it is asked to predict"
+    cause = "the label is joined to the signal as a channel or a column"
+    return [
+        Finding(
+            "labels-hidden", "model input", "error", text, {"calls": leaked}, cause, "leave the label out of the input"
+        )
+    ]
+
+
+def _holds(given: Fact, feed: Feed, values: Sequence[float], label: Fact) -> bool:
+    if same_bytes(given, label):
+        return True
+    means, batch = given.get("row_means"), feed.batch
+    if not means or len(means) != len(values) or batch is None or len(given["shape"]) < 2:
+        return False
+    for part in batch["tensors"]:
+        own = part.get("row_means")
+        if part["at"] == label["at"] or not own or len(part["shape"]) != len(given["shape"]):
+            continue
+        extra = given["shape"][1] - part["shape"][1]
+        if extra < 1 or list(part["shape"][2:]) != list(given["shape"][2:]) or len(own) != len(means):
+            continue
+        whole, before = given["shape"][1], part["shape"][1]
+        rests = [(whole * mean - before * old) / extra for mean, old in zip(means, own, strict=True)]
+        if all(abs(rest - value) < CLOSE * whole for rest, value in zip(rests, values, strict=True)):
+            return True
+    return False
+
+
+def judge_follow(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the energy of the samples with their labels, in the order of the data set, at every shift."""
+    trace = traces["straight"]
+    energy: dict[int, float] = {}
+    share: dict[int, float] = {}
+    used: set[str] = set()
+    for feed in train_feeds(trace):
+        batch = feed.batch
+        if batch is None or not batch["indices"] or len(feed.labels) != 1:
+            continue
+        signals = [part for part, _ in feed.signals] or [
+            part for part in batch["tensors"] if part["at"] != feed.labels[0]["at"]
+        ][:1]
+        values = feed.labels[0].get("row_means")
+        sizes = signals[0].get("row_rms") if signals else None
+        if not values or not sizes or len(values) != len(batch["indices"]):
+            continue
+        used.add(batch["loader"])
+        for row, index in enumerate(batch["indices"]):
+            energy[index], share[index] = sizes[row], values[row]
+    if len(energy) < ENOUGH or len(used) != 1:
+        raise Vacuous("too few samples with an index, a size and a label to compare")
+    aligned = _correlation(energy, share, 0)
+    shifts = {shift: _correlation(energy, share, shift) for shift in (-4, -3, -2, -1, 1, 2, 3, 4)}
+    best = max(shifts, key=lambda shift: shifts[shift] or 0.0)
+    if aligned is None or aligned > FOLLOWING or (shifts[best] or 0.0) < LEADING:
+        return []
+    text = "labels follow the energy of the signal some samples further on, not of their own"
+    evidence = {"aligned": round(aligned, 2), "shift": best, "shifted": round(shifts[best] or 0.0, 2)}
+    cause = "labels are cut at other places than the signal: an offset in windows or seconds"
+    hint = "cut signal and mask with one and the same slice"
+    return [Finding("labels-follow-signal", "labels", "warning", text, evidence, cause, hint)]
+
+
+def _correlation(energy: Mapping[int, float], share: Mapping[int, float], shift: int) -> float | None:
+    both = [(energy[index], share[index + shift]) for index in energy if index + shift in share]
+    count = len(both)
+    if count < ENOUGH // 2:
+        return None
+    mean_x, mean_y = sum(x for x, _ in both) / count, sum(y for _, y in both) / count
+    spread_x, spread_y = sum((x - mean_x) ** 2 for x, _ in both), sum((y - mean_y) ** 2 for _, y in both)
+    if spread_x <= 0 or spread_y <= 0:
+        return None
+    return float(sum((x - mean_x) * (y - mean_y) for x, y in both) / (spread_x * spread_y) ** 0.5)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "labels-in-order",
+        "Each label stays with its sample",
+        "labels",
+        judge_order,
+        wants=("probe",),
+        proves="From batch to loss, and from data set to batch, labels are in the order of their samples.",
+        faults=("labels rolled in the collate function", "labels shuffled alone", "labels sorted alone"),
+        limits=(
+            "Needs samples that reach the model as they were delivered; several losses per call are mixing on purpose."
+        ),
+    ),
+    Check(
+        "labels-reach-loss",
+        "The loss is given the batch's labels, whole",
+        "labels",
+        judge_reach_loss,
+        proves=(
+            "The target of a loss is no constant where labels vary, not the prediction itself, and keeps its fractions."
+        ),
+        faults=("target replaced by zeros", "prediction compared with itself", "soft labels cast to integers"),
+        limits="Losses written by hand from elementary operations are not seen.",
+    ),
+    Check(
+        "labels-hidden",
+        "The model is not given the label it is to predict",
+        "labels",
+        judge_leak,
+        proves="No channel that the trainer adds to the batch's signal carries the label of the loss.",
+        faults=("label joined to the input",),
+        limits="Labels of one value per sample, joined along the second dimension.",
+    ),
+    Check(
+        "labels-vary",
+        "Labels are not all alike",
+        "labels",
+        judge_vary,
+        proves="Not every label of the run is the same 0 or 1.",
+        faults=("annotations not found", "columns of the annotations swapped", "labels wiped out"),
+        limits="A warning: the files at hand may hold no event. Silent below 16 labels.",
+    ),
+    Check(
+        "labels-follow-signal",
+        "Labels belong to their own window",
+        "labels",
+        judge_follow,
+        proves="Labels do not follow the signal's energy better at a shift of 1 to 4 samples than at none.",
+        faults=("labels shifted by a window",),
+        limits=(
+            "A statistic, so a warning, and only where the energy of the signal follows the labels nearly exactly."
+        ),
+    ),
+)

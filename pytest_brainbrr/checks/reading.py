@@ -1,0 +1,202 @@
+"""What the model is given: finite, telling, in the right place, of the batch that was delivered."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.feeds import Fact, Feed, elements, feeds, losses_of, same_bytes, train_feeds
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+VOLTS = 1e-4
+"""Inputs of a smaller root mean square are no standardised signal, and no microvolts."""
+NEAR = 1e-5
+SUBSET_SWITCH = re.compile(r"LIMIT|SUBSET|DEBUG|FAST|SMOKE|MAX_FILES|N_FILES", re.IGNORECASE)
+
+
+def judge_constant(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look for inputs that say nothing: one number everywhere, windows of zeros, channels that never move."""
+    trace = traces["straight"]
+    given = [(feed, fact) for feed in train_feeds(trace) for fact in feed.inputs if _signal(fact)]
+    if not given:
+        raise Vacuous("no training call was given a floating tensor of two or more dimensions")
+    evidence = {"calls": len(given)}
+    cause = (
+        "reading fails and an exception handler returns zeros, or standardising divides by an infinite or a wrong scale"
+    )
+    hint = "let a file that cannot be read be an error, or a counted and named skip"
+    if all(fact["constant"] and fact["min"] == 0 for _, fact in given):
+        text = "every input of every training call is all zeros"
+        return [Finding("inputs-alive", "model input", "error", text, evidence, cause, hint)]
+    rows, zeros = 0, 0
+    for _, fact in given:
+        energies = fact.get("row_rms") or []
+        rows += len(energies)
+        zeros += sum(energy == 0 for energy in energies)
+    if zeros:
+        text = "some windows the model trains on are all zeros"
+        evidence = {"windows": rows, "zeros": zeros}
+        return [Finding("inputs-alive", "windows", "warning", text, evidence, cause, hint)]
+    flat = [set(fact["flat"]) for _, fact in given if fact.get("flat") is not None]
+    dead = set.intersection(*flat) if flat else set()
+    if dead and len(flat) == len(given):
+        text = "a channel is flat in every window of every batch"
+        cause = "the channel is missing in the recordings, or a division by its own zero deviation was painted over"
+        hint = "leave the channel out, interpolate it, or refuse such recordings; do not replace NaN by zero"
+        return [Finding("inputs-alive", "channels", "warning", text, {"channels": sorted(dead)[:8]}, cause, hint)]
+    return []
+
+
+def judge_scale(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the size of the inputs with what an untouched volt signal would have."""
+    trace = traces["straight"]
+    sizes = [fact["rms"] for feed in train_feeds(trace) for fact in feed.inputs if _signal(fact) and fact.get("rms")]
+    if not sizes:
+        raise Vacuous("no training call was given a floating tensor of two or more dimensions")
+    if max(sizes) < VOLTS:
+        text = "the model's inputs are smaller than a ten-thousandth"
+        cause = "the signal is still in volts, or is divided by the wrong scale"
+        hint = "convert to microvolts once, where the file is read, or standardise with the data's own deviation"
+        return [Finding("input-scale", "model input", "warning", text, {"largest_rms": max(sizes)}, cause, hint)]
+    return []
+
+
+def judge_rows_kept(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare each row of the model's input with the same row of the batch."""
+    trace = traces["straight"]
+    pairs = [(feed, part, given) for feed in feeds(trace) for part, given in feed.signals if _signal(part)]
+    if not pairs:
+        raise Vacuous("no model input has the shape of a tensor that a watched loader delivered")
+    scrambled = [pair for pair in pairs if _scrambled(*pair[1:]) and not _mixes_labels(trace, pair[0])]
+    if not scrambled:
+        return []
+    return [
+        Finding(
+            "samples-whole",
+            "model input",
+            "error",
+            "the model's input holds the batch's numbers, but in other rows: samples are cut up and mixed",
+            {"calls": len(scrambled), "of": len(pairs)},
+            "reshape or view where permute or transpose was meant",
+            "move axes with permute; reshape only joins or splits neighbours",
+        )
+    ]
+
+
+def _signal(fact: Fact) -> bool:
+    return "float" in fact["dtype"] and len(fact["shape"]) > 1 and elements(fact) > fact["shape"][0]
+
+
+def _scrambled(part: Fact, given: Fact) -> bool:
+    """Return whether the numbers are the same in other rows: neither a new order nor changes within rows explain it."""
+    if same_bytes(part, given) or list(part["shape"]) != list(given["shape"]) or part["shape"][0] < 2:
+        return False
+    if part["constant"] or not part.get("row_means") or not given.get("row_means") or not part["finite"]:
+        return False
+    if part["min"] != given["min"] or part["max"] != given["max"] or not _near(part["rms"], given["rms"], part["rms"]):
+        return False
+    if not _near(part["mean"], given["mean"], part["rms"]):
+        return False
+    ordered = zip(sorted(part["row_means"]), sorted(given["row_means"]), strict=True)
+    return sum(not _near(one, other, part["rms"]) for one, other in ordered) > 1
+
+
+def _near(one: float, other: float, scale: float) -> bool:
+    return abs(one - other) <= NEAR * max(abs(scale), 1e-30)
+
+
+def _mixes_labels(trace: Trace, feed: Feed) -> bool:
+    """Return whether the labels are mixed along with the samples, as CutMix does."""
+    losses = losses_of(trace, feed)
+    return len(losses) > 1 or any(loss.get("target_from") is None for loss in losses)
+
+
+def judge_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Count files that lie beside those read, of the same folder and kind, and were never opened."""
+    trace = traces["straight"]
+    first = trace.first("forward")
+    opened = trace.events("file_open", mode="read", role=None, after=True)
+    if first is None or not opened:
+        raise Vacuous("no file below the workdir was seen being read")
+    if any(SUBSET_SWITCH.search(event["name"]) and event["set"] for event in trace.events("environment_read")):
+        raise Vacuous("an environment variable limits what is read")
+    early = {_posix(event) for event in opened if event["n"] < first["n"]}
+    late = {str(PurePosixPath(_posix(event)).parent) for event in opened if event["n"] >= first["n"]}
+    folders: dict[tuple[str, str], list[str]] = {}
+    for event in trace.events("file_left", role=None, after=True):
+        path = PurePosixPath(_posix(event))
+        folders.setdefault((str(path.parent), path.suffix), []).append(str(path))
+    found, judged = [], False
+    for (folder, suffix), paths in sorted(folders.items()):
+        unread = [path for path in paths if path not in early]
+        if folder in late or len(unread) == len(paths) or len(paths) < 2:
+            continue
+        judged = True
+        if unread:
+            found.append((folder, suffix, len(unread), len(paths)))
+    if not judged:
+        raise Vacuous("no folder below the workdir was read as a whole before the first step")
+    if not found:
+        return []
+    counts = {"unread": sum(item[2] for item in found), "files": sum(item[3] for item in found)}
+    return [
+        Finding(
+            "files-read",
+            "recordings",
+            "warning",
+            "the trainer reads some files of a folder and leaves others of the same kind unread",
+            counts,
+            "a slice left over from debugging, a pattern that misses some names, or a limit nobody set on purpose",
+            "read every recording, and log how many of how many were used",
+        )
+    ]
+
+
+def _posix(event: Mapping[str, Any]) -> str:
+    return str(event["path"]).replace("\\", "/")
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "inputs-alive",
+        "What the model trains on is not empty",
+        "reading",
+        judge_constant,
+        proves=(
+            "Inputs of training calls are not zero everywhere; windows of zeros and channels flat throughout are "
+            "reported."
+        ),
+        faults=("unreadable files become zeros", "NaN of a dead channel painted over", "signal multiplied by zero"),
+        limits="Windows of zeros and flat channels occur in real recordings: they warn.",
+    ),
+    Check(
+        "input-scale",
+        "Inputs have a size that a network can use",
+        "reading",
+        judge_scale,
+        proves="The inputs' root mean square is above 1e-4: no signal left in volts.",
+        faults=("conversion from volts left out", "standardised by a wrong deviation"),
+        limits="A warning: a first layer may normalise.",
+    ),
+    Check(
+        "samples-whole",
+        "Each row of the model's input is one sample of the batch",
+        "batch",
+        judge_rows_kept,
+        proves="An input with exactly the numbers of the batch has them in the same rows.",
+        faults=("view or reshape instead of permute",),
+        limits="Vacuous where the trainer changes the shape of what the loader delivers.",
+    ),
+    Check(
+        "files-read",
+        "All recordings of a folder are read",
+        "reading",
+        judge_files,
+        proves="In folders that are read before the first step, no file of the same kind is left out.",
+        faults=("debugging slice left in", "file pattern too narrow"),
+        limits="A warning; folders read lazily and runs with a declared limit in the environment are not judged.",
+    ),
+)

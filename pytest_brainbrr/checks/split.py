@@ -1,0 +1,286 @@
+"""Train and held-out data are apart: samples, patients, files."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.feeds import Feed, telling_forms, telling_rows, train_feeds, validation_feeds
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+FEW = 0.1
+"""Share of held-out samples that may also be in training: public data sets hold a few duplicates."""
+HELD_OUT = re.compile(r"^(val|valid|validation|dev|devel|eval|evaluation|held[-_]?out|holdout)$", re.IGNORECASE)
+TRAIN = re.compile(r"^(train|training)$", re.IGNORECASE)
+SUBJECT = re.compile(r"^(sub-[A-Za-z0-9]+|[A-Za-z]+\d+|[a-z]{8})(?=_|$)")
+SUBJECT_KEYS = re.compile(r"(^|[._])(patient|subject|participant)(s|_?ids?)?([._]\d+)?$", re.IGNORECASE)
+
+
+def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the samples that trained with those that validated, by content and by index."""
+    trace = traces["straight"]
+    training, held_out = train_feeds(trace), validation_feeds(trace)
+    if not training or not held_out:
+        raise Vacuous("no validation was seen" if training else "no training step was seen")
+    seen = _Seen(trace, training)
+    groups: dict[str, list[Feed]] = {}
+    for feed in held_out:
+        groups.setdefault(feed.batch["loader"] if feed.batch is not None else f"call {feed.call['n']}", []).append(feed)
+    verdicts = [seen.overlap(group) for group in groups.values()]
+    known = [verdict for verdict in verdicts if verdict is not None]
+    if not known:
+        raise Vacuous("samples carry neither indices of one data set nor content that tells them apart")
+    if any(verdict["share"] == 0 for verdict in known):
+        return []  # There is a clean held-out set: what else is evaluated (training accuracy) is so on purpose.
+    worst = max(known, key=lambda verdict: verdict["share"], default=None)
+    if worst is None or worst["share"] < FEW or worst["both"] < 2:
+        return []
+    return [_overlap_finding(trace, worst, seen, {group for group in groups if not group.startswith("call ")})]
+
+
+class _Seen:
+    """What training saw: contents, forms, and indices into base data sets."""
+
+    def __init__(self, trace: Trace, feeds: Iterable[Feed]) -> None:
+        self.datasets = {event["id"]: event for event in trace.events("dataset")}
+        self.loaders = {event["id"]: event for event in trace.events("loader")}
+        self.rows: set[str] = set()
+        self.indices: dict[str, set[int]] = {}
+        self.used: set[str] = set()
+        self.most = 0
+        for feed in feeds:
+            rows = _rows(feed)
+            self.rows |= rows
+            self.most = max(self.most, len(rows))
+            if feed.batch is not None:
+                self.used.add(feed.batch["loader"])
+                base = self.base(feed.batch["loader"])
+                subset = self.datasets.get(self.loaders.get(feed.batch["loader"], {}).get("dataset"), {}).get("subset")
+                for index in subset or feed.batch.get("base_indices") or ():
+                    self.indices.setdefault(base, set()).add(index)
+
+    def base(self, loader: str) -> str:
+        dataset = self.loaders.get(loader, {}).get("dataset")
+        return str(self.datasets.get(dataset, {}).get("base") or dataset)
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether the whole training set is one batch, as when a model is made to overfit on purpose."""
+        return 0 < len({row for row in self.rows if not row.startswith("form:")}) <= self.most
+
+    def overlap(self, group: list[Feed]) -> dict[str, Any] | None:
+        """Return how much of a held-out group is in training, or None if that cannot be told."""
+        held, both, known = 0, 0, False
+        for feed in group:
+            batch = feed.batch
+            indices = (batch or {}).get("base_indices")
+            if batch is not None and indices and self.base(batch["loader"]) in self.indices:
+                known = True
+                held += len(indices)
+                both += len(self.indices[self.base(batch["loader"])] & set(indices))
+                continue
+            rows = _rows(feed)
+            known = known or bool(rows)
+            held += _count(rows)
+            both += _count(rows & self.rows)
+        if not known or not held:
+            return None
+        return {
+            "held_out": held,
+            "both": both,
+            "share": both / held,
+            "loader": group[0].batch["loader"] if group[0].batch else None,
+        }
+
+
+def _count(rows: set[str]) -> int:
+    """Count samples, each of which may be known by its content and by its form."""
+    forms = sum(row.startswith("form:") for row in rows)
+    return max(forms, len(rows) - forms)
+
+
+def _rows(feed: Feed) -> set[str]:
+    rows: set[str] = set()
+    for fact in [*feed.inputs, *(part for part, _ in feed.signals)]:
+        rows |= telling_rows(fact).keys() | telling_forms(fact).keys()
+    return rows
+
+
+def _overlap_finding(trace: Trace, worst: dict[str, Any], seen: _Seen, used: set[str]) -> Finding:
+    same_loader = worst["loader"] is not None and worst["loader"] in seen.used
+    begun = {event["loader"] for event in trace.events("epoch")} | used | seen.used
+    idle = [loader for loader in seen.loaders if loader not in begun]
+    on_purpose = seen.one_batch or (same_loader and not idle)
+    cause = "the held-out data set is built from the files or indices of the training set"
+    if same_loader:
+        cause = "validation iterates over the training loader"
+    elif worst["share"] < 1 - FEW:
+        cause = "the split cuts between windows or files, not between patients, or one file stands in both lists"
+    evidence = {"held_out": worst["held_out"], "also_in_training": worst["both"]}
+    if idle:
+        evidence["loaders_never_used"] = len(idle)
+    return Finding(
+        "split-disjoint",
+        "validation data",
+        "warning" if on_purpose else "error",
+        "samples of the validation are training samples",
+        evidence,
+        cause,
+        "give validation patients of its own; to overfit on purpose, declare it in expected_failures",
+    )
+
+
+def judge_patients(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the patients of both sides: those that batches name, and those that the files' names show."""
+    trace = traces["straight"]
+    named = {
+        side: set(_named_patients(feeds))
+        for side, feeds in (("train", train_feeds(trace)), ("held-out", validation_feeds(trace)))
+    }
+    if named["train"] and named["held-out"]:
+        both = named["train"] & named["held-out"]
+        return [_patients_finding("patients named in batches", both)] if both else []
+    files: dict[str, set[str]] = {"train": set(), "held-out": set()}
+    for event in trace.events("file_open", mode="read", role=None):
+        side, subject = _place(event["path"])
+        if side and subject:
+            files[side].add(subject)
+    if not files["train"] or not files["held-out"]:
+        raise Vacuous("neither batches nor file names say which patient a sample belongs to")
+    both = files["train"] & files["held-out"]
+    return [_patients_finding("patients of the files read", both)] if both else []
+
+
+def _named_patients(feeds: Iterable[Feed]) -> Iterator[str]:
+    for feed in feeds:
+        batch = feed.batch or {"others": {}, "tensors": []}
+        for at, value in batch["others"].items():
+            if SUBJECT_KEYS.search(at):
+                yield from (str(one) for one in (value if isinstance(value, list) else [value]))
+        for part in batch["tensors"]:
+            if SUBJECT_KEYS.search(part["at"]) and part.get("row_means") and "int" in part["dtype"]:
+                yield from (f"{one:g}" for one in part["row_means"])
+
+
+def _place(path: str) -> tuple[str | None, str | None]:
+    """Return the side of the split that the folders of a path name, and its patient.
+
+    >>> _place("data/train/p01_s001.npz")
+    ('train', 'p01')
+    >>> _place("sub-03/eeg/sub-03_task-rest_eeg.edf")
+    (None, 'sub-03')
+    """
+    pure = PurePosixPath(path.replace("\\", "/"))
+    side = None
+    for part in pure.parts[:-1]:
+        if TRAIN.match(part):
+            side = "train"
+        elif HELD_OUT.match(part):
+            side = "held-out"
+    subject = SUBJECT.match(pure.name)
+    return side, subject.group(1) if subject and "_" in pure.name else None
+
+
+def _patients_finding(where: str, both: set[str]) -> Finding:
+    return Finding(
+        "split-patients",
+        where,
+        "error",
+        "a patient is in training and in validation",
+        {"patients": sorted(both)[:5], "count": len(both)},
+        "the split is made by window, file or session instead of by patient",
+        "split the list of patients first, then list their files",
+    )
+
+
+def judge_held_out_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Validation happened: then the folder that is named for it was read."""
+    trace = traces["straight"]
+    if not validation_feeds(trace):
+        raise Vacuous("no validation was seen")
+    read = {
+        str(event["path"]).replace("\\", "/") for event in trace.events("file_open", mode="read", role=None, after=True)
+    }
+    folders: dict[str, dict[str, list[bool]]] = {}
+    for event in trace.events("file_left", after=True, role=None):
+        path = PurePosixPath(str(event["path"]).replace("\\", "/"))
+        side, _ = _place(str(path))
+        if side is not None:
+            folders.setdefault(path.suffix, {}).setdefault(side, []).append(str(path) in read)
+    found = []
+    judged = False
+    for sides in folders.values():
+        if not any(sides.get("train", [])) or not sides.get("held-out"):
+            continue
+        judged = True
+        if not any(sides["held-out"]):
+            found.append(
+                Finding(
+                    "held-out-read",
+                    "validation files",
+                    "error",
+                    "validation ran, yet no file of the folder named for it was read",
+                    {"held_out_files": len(sides["held-out"]), "training_files_read": sum(sides["train"])},
+                    "the validation set is listed from the training folder",
+                    "list the files of the validation folder for validation",
+                )
+            )
+    if not judged:
+        raise Vacuous(
+            "no folder below the workdir is named for training and none for validation, or their files are opened "
+            "out of sight"
+        )
+    return found
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "split-disjoint",
+        "No sample that validates was trained on",
+        "split",
+        judge_disjoint,
+        proves=(
+            "Samples of training and of validation differ in index and in content; content is compared bitwise and "
+            "up to scale and offset."
+        ),
+        faults=(
+            "validation set built on the training files",
+            "split by window or file with an overlap",
+            "validation over the training loader",
+        ),
+        limits=(
+            "Only samples that the run reached are compared; windows that overlap without being equal are not "
+            "recognised. A warning where the training set is a single batch, or where training data are the only data "
+            "and are evaluated through the same loader."
+        ),
+    ),
+    Check(
+        "split-patients",
+        "No patient is on both sides of the split",
+        "split",
+        judge_patients,
+        proves=(
+            "Patients named in the batches (keys like patient, subject), or by the files read below folders called "
+            "train and val, are disjoint."
+        ),
+        faults=("split by file or window instead of patient",),
+        limits=(
+            "Needs batches that name patients, or BIDS- or TUSZ-like file names below folders named for the split."
+        ),
+    ),
+    Check(
+        "held-out-read",
+        "Validation reads the held-out files",
+        "split",
+        judge_held_out_files,
+        proves=(
+            "Where files lie in folders named for training and for validation and validation runs, files of the "
+            "latter are opened."
+        ),
+        faults=("validation set listed from the training folder",),
+        limits="Files opened by C++ libraries are not seen; then the check is vacuous.",
+    ),
+)
