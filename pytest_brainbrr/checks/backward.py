@@ -1,0 +1,249 @@
+"""From backward to step: gradients are fresh, arrive, are neither lost nor reused, and accumulate as they should."""
+
+from collections.abc import Iterator, Mapping
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.iterations import (
+    Event,
+    Turn,
+    calls,
+    error,
+    finite_number,
+    loss_calls,
+    optimizer_name,
+    same_batch,
+    stepping,
+    straight,
+)
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+
+def _plain(found: list[Turn]) -> list[Turn]:
+    """Return the turns of an optimizer that is not fused into backward."""
+    return [turn for turn in found if not turn.step["in_backward"]]
+
+
+def cleared(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Gradients that a step has used are cleared before the next backward adds to them."""
+    trace = straight(traces)
+    judged = False
+    for optimizer, found in stepping(trace).items():
+        stale = 0
+        for turn in _plain(found):
+            if turn.before is None or not turn.backwards:
+                continue
+            used = {fact["id"] for fact in turn.before["parameters"] if fact["grad"] == "finite"}
+            reaching = [backward for backward in turn.backwards if backward["function"] == "backward"]
+            if not used or not reaching:
+                continue
+            judged = True
+            kept = used.intersection(*(backward["nonzero_before"] for backward in reaching), reaching[0]["touched"])
+            wiped = [
+                event
+                for event in trace.events("zero_grad")
+                if turn.before["n"] < event["n"] < turn.step["n"] and event["what"] == optimizer
+            ]
+            stale += bool(kept) and not wiped
+        if stale:
+            yield error(
+                "gradients-cleared",
+                optimizer_name(trace, optimizer),
+                "gradients of the last step were still there when the next ones were added: every step uses the sum of all batches so far",
+                cause="optimizer.zero_grad() is missing, or clears another optimizer's parameters",
+                hint="call optimizer.zero_grad() between a step and the next backward",
+                steps=stale,
+            )
+    if not judged:
+        raise Vacuous("no optimizer took two steps with backward calls of its own")
+
+
+def fresh(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Every step uses gradients that are newer than the step before."""
+    trace = straight(traces)
+    judged = False
+    for optimizer, found in stepping(trace).items():
+        stale = 0
+        for turn in _plain(found):
+            if turn.before is None:
+                continue
+            judged = True
+            old = {fact["id"]: fact["grad_norm"] for fact in turn.before["parameters"] if fact["grad"] == "finite"}
+            new = {fact["id"]: fact["grad_norm"] for fact in turn.step["parameters"] if fact["grad"] == "finite"}
+            anything = any(
+                turn.before["n"] < event["n"] < turn.step["n"] for event in trace.events("backward")
+            )
+            # Gradients written by hand differ from step to step; the same numbers again are the same gradients.
+            stale += not anything and bool(new) and new == old
+        if stale:
+            yield error(
+                "gradients-fresh",
+                optimizer_name(trace, optimizer),
+                "a step was taken on the gradients of the step before: there was no backward in between",
+                cause="optimizer.step() is called twice, or backward is skipped on some iterations",
+                hint="call step once per backward (or per group of accumulated ones)",
+                steps=stale,
+            )
+    if not judged:
+        raise Vacuous("no optimizer took two steps")
+
+
+def arrive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """What backward computed is what the step gets: not zeroed, not dropped in between."""
+    trace = straight(traces)
+    judged = False
+    for optimizer, found in stepping(trace).items():
+        lost = 0
+        for turn in _plain(found):
+            last: dict[str, Event] = {}
+            for backward in turn.backwards:
+                if backward["function"] == "backward" and not backward["in_step"]:
+                    last.update(dict.fromkeys(backward["touched"], backward))
+            arrived = {identity for identity, backward in last.items() if backward["raw_norms"].get(identity)}
+            bad = any(backward["raw_nonfinite"] for backward in turn.backwards)
+            facts = turn.parameters
+            arrived &= facts.keys()
+            if not arrived or bad:
+                continue
+            judged = True
+            lost += all(facts[identity]["grad"] in {"none", "zero"} for identity in arrived)
+        if lost:
+            yield error(
+                "gradients-arrive",
+                optimizer_name(trace, optimizer),
+                "gradients were computed, and gone when the optimizer stepped",
+                cause="zero_grad() stands between backward and step",
+                hint="order: zero_grad, backward, clip, step",
+                steps=lost,
+                of=len(found),
+            )
+    if not judged:
+        raise Vacuous("no step after a backward of its own was seen")
+
+
+def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Gradients of several batches add up until the step: none is cleared unused, their mean is what is stepped on."""
+    trace = straight(traces)
+    by_call, losses = calls(trace), loss_calls(trace)
+    grads = {event["call"]: event for event in trace.events("loss_grad")}
+    judged = False
+    for optimizer, found in stepping(trace).items():
+        several = [(turn, batches) for turn in _plain(found) if len(batches := _micro_batches(turn, by_call)) > 1]
+        if target.accumulation not in (None, 1) and not several and len(found) > 1 and any(turn.backwards for turn in found):
+            judged = True
+            if len(stepping(trace)) == 1 and all(len(turn.backwards) == 1 for turn in _plain(found)):
+                yield error(
+                    "gradients-accumulate",
+                    optimizer_name(trace, optimizer),
+                    "every backward is followed by a step, although accumulation is declared",
+                    cause="the condition around optimizer.step() is always true",
+                    hint="step on every `accumulation`-th backward",
+                    declared=target.accumulation,
+                )
+            continue
+        if len(several) < 2:
+            continue
+        judged = True
+        dropped = sum(_dropped(turn, batches) for turn, batches in several)
+        if dropped >= len(several):
+            yield error(
+                "gradients-accumulate",
+                optimizer_name(trace, optimizer),
+                "gradients of all but the last batch were cleared before any step used them",
+                cause="zero_grad() is called for every batch although steps are taken for several",
+                hint="call zero_grad() after the step only",
+                dropped=dropped,
+                steps=len(several),
+            )
+            continue
+        undivided = [turn for turn, batches in several if _undivided(turn, batches, losses, grads)]
+        if len(undivided) == len(several):
+            yield error(
+                "gradients-accumulate",
+                optimizer_name(trace, optimizer),
+                "gradients of several batches are summed, and never divided by their number",
+                cause="loss / accumulation is missing",
+                hint="divide the loss by the number of batches per step before backward",
+                batches=len(several[0][1]),
+                steps=len(several),
+            )
+    if not judged:
+        raise Vacuous("no two steps were taken on several batches each")
+
+
+def _micro_batches(turn: Turn, by_call: Mapping[int, Event]) -> list[Event]:
+    """Return the backward calls of a turn if each came of a model call on another batch of one loader, else nothing."""
+    chosen = [backward for backward in turn.backwards if backward["function"] == "backward" and not backward["in_step"]]
+    fed = []
+    for backward in chosen:
+        own = [by_call[number] for number in backward["forwards"] if number in by_call]
+        if len(own) != 1:
+            return []
+        fed.append(own[0])
+    if len({call["model"] for call in fed}) != 1 or any(call["loader"] is None for call in fed):
+        return []
+    if len({call["loader"][0] for call in fed}) > 2 or any(same_batch(a, b) for a, b in zip(fed, fed[1:], strict=False)):
+        return []
+    return chosen
+
+
+def _dropped(turn: Turn, batches: list[Event]) -> bool:
+    """Return whether gradients of an earlier batch were gone when the next backward began."""
+    held = set(turn.parameters)
+    for earlier, later in zip(batches, batches[1:], strict=False):
+        left = {identity for identity in held & set(earlier["touched"]) if earlier["raw_norms"].get(identity)}
+        if left and not earlier["raw_nonfinite"] and left.isdisjoint(later["nonzero_before"]) and later["grads_before"]["nonzero"] == 0:
+            return True
+    return False
+
+
+def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int, Event]) -> bool:
+    """Return whether a mean over each batch enters the sum with coefficient 1, and the sum is not divided later."""
+    for backward in batches:
+        known = [number for number in backward["losses"] if number in losses and number in grads]
+        whole = [
+            number
+            for number in known
+            if losses[number]["reduction"] == "mean"
+            and finite_number(grads[number].get("output_grad"))
+            and abs(grads[number]["output_grad"] / (backward["scale"] or 1.0) - 1.0) < 1e-6
+        ]
+        if not whole:
+            return False
+    last, facts = batches[-1], turn.parameters
+    ratios = [
+        facts[identity]["grad_norm"] / norm * (last["scale"] or 1.0)
+        for identity, norm in last["raw_norms"].items()
+        if norm and identity in facts and facts[identity]["grad_norm"]
+    ]
+    # Divided after the sum: every gradient is smaller by the number of batches when it is used.
+    return not (ratios and all(abs(ratio * len(batches) - 1.0) < 1e-2 for ratio in ratios))
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "gradients-arrive", "What backward computed is what the step gets.", "backward", arrive,
+        proves="No step found the gradients of its own backward gone.",
+        faults=("zero_grad between backward and step",),
+        limits="Gradients that were not finite may be dropped on purpose and are not judged.",
+    ),
+    Check(
+        "gradients-cleared", "Gradients are cleared between steps.", "backward", cleared,
+        proves="No gradient that a step used was still there when the next backward began.",
+        faults=("zero_grad forgotten", "zero_grad of another optimizer or model"),
+        limits="Judged per optimizer: what one loss leaves in the other's parameters is usual in adversarial training.",
+    ),
+    Check(
+        "gradients-fresh", "No step reuses the gradients of the step before.", "backward", fresh,
+        proves="Between two steps on equal gradients there was a backward.",
+        faults=("backward skipped on odd steps", "step called twice"),
+        limits="Gradients written by hand are told from old ones by their norms.",
+    ),
+    Check(
+        "gradients-accumulate", "Gradients of several batches add up to their mean.", "backward", accumulated,
+        proves="No batch's gradients were cleared unused, and means over batches were divided by their number.",
+        faults=("zero_grad in every micro-batch", "loss not divided by the accumulation", "accumulation declared and not done"),
+        limits="Seen where micro-batches come from one torch loader and the loss from torch.nn.functional.",
+    ),
+)  # fmt: skip

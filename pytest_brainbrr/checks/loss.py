@@ -1,0 +1,371 @@
+"""Losses: shapes that fit, the right kind of input, the right sign, and a graph back to the model."""
+
+from collections.abc import Iterator, Mapping
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.iterations import (
+    Event,
+    argument,
+    calls,
+    error,
+    finite_number,
+    loss_calls,
+    optimizer_name,
+    prediction,
+    stepping,
+    warning,
+)
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div"})
+LOGITS = frozenset({"binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "soft_margin_loss"})
+SQUASHED = frozenset({"SigmoidBackward0", "SoftmaxBackward0", "SafeSoftmaxBackward0"})
+SIGNED = LOGITS | {"binary_cross_entropy"}
+
+
+def _training_losses(trace: Trace) -> list[Event]:
+    """Return the loss calls whose input a backward reached; without any, those made with gradients on."""
+    reached = {number for backward in trace.events("backward") for number in backward["losses"]}
+    every = trace.events("loss")
+    return [loss for loss in every if loss["call"] in reached] or [loss for loss in every if loss["grad_enabled"]]
+
+
+def _no_loss(trace: Trace) -> str:
+    return trace.lost("losses") or "no loss function of torch.nn.functional was called: the loss is written by hand"
+
+
+def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """No elementwise loss broadcasts prediction against target into a table of all pairs."""
+    trace = traces["straight"]
+    judged = [loss for loss in trace.events("loss") if prediction(loss) and argument(loss, "target")]
+    if not judged:
+        raise Vacuous(_no_loss(trace))
+    told: set[str] = set()
+    for loss in judged:
+        given, wanted = prediction(loss), argument(loss, "target")
+        assert given is not None and wanted is not None
+        if loss["function"] not in ELEMENTWISE or loss["function"] in told:
+            continue
+        one, two = list(given["shape"]), list(wanted["shape"])
+        if len(one) != len(two) and one and two and _product(_broadcast(one, two)) > max(_product(one), _product(two)):
+            told.add(loss["function"])
+            yield error(
+                "loss-shapes",
+                loss["function"],
+                "prediction and target have different numbers of dimensions and were broadcast: every prediction is compared with every target",
+                cause="a (B, 1) tensor against a (B,) one: squeeze or unsqueeze is missing",
+                hint="give both the same shape before the loss",
+                prediction=one,
+                target=two,
+            )
+
+
+def _broadcast(one: list[int], two: list[int]) -> list[int]:
+    size = max(len(one), len(two))
+    padded = [[1] * (size - len(shape)) + shape for shape in (one, two)]
+    return [max(a, b) for a, b in zip(*padded, strict=True)]
+
+
+def _product(shape: list[int]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result
+
+
+def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """A loss that wants logits is not given probabilities, one that wants log-probabilities gets no positive numbers."""
+    trace = traces["straight"]
+    judged = [loss for loss in _training_losses(trace) if prediction(loss)]
+    if not judged:
+        raise Vacuous(_no_loss(trace))
+    by_function: dict[str, list[Event]] = {}
+    for loss in judged:
+        by_function.setdefault(loss["function"], []).append(loss)
+    for function, losses in by_function.items():
+        inputs = [prediction(loss) or {} for loss in losses]
+        squashed = [fact for fact in inputs if fact.get("made_by") in SQUASHED]
+        softmaxed = function == "cross_entropy" and all(loss["probability_like"] for loss in losses)
+        if (function in LOGITS or function == "cross_entropy") and (squashed or softmaxed):
+            kind = str(squashed[0]["made_by"]).removesuffix("Backward0").lower() if squashed else "softmax"
+            yield error(
+                "loss-input-kind",
+                function,
+                "a loss that takes logits was given probabilities: squashed twice, gradients are small and outputs cannot become certain",
+                cause=f"the model ends in a {kind}, and the loss applies its own",
+                hint=f"remove the {kind} from the model's forward, and apply it only where probabilities are wanted",
+                calls=len(losses),
+            )
+        elif function in LOGITS and len(losses) > 1 and all(_looks_squashed(fact) for fact in inputs):
+            yield warning(
+                "loss-input-kind",
+                function,
+                "every input of a loss that takes logits lay between 0 and 1, as probabilities do",
+                cause="the model may end in a sigmoid, and the loss applies its own",
+                hint="give the loss logits",
+                lowest=min(fact["min"] for fact in inputs),
+                highest=max(fact["max"] for fact in inputs),
+            )
+        elif function == "nll_loss" and any(finite_number(fact.get("max")) and fact["max"] > 1e-4 for fact in inputs):
+            yield error(
+                "loss-input-kind",
+                function,
+                "nll_loss was given numbers above 0, which no log-probability is: it falls without end and teaches nothing",
+                cause="logits or probabilities instead of log_softmax",
+                hint="use cross_entropy on logits, or apply log_softmax first",
+                highest=max(fact["max"] for fact in inputs if finite_number(fact.get("max"))),
+            )
+
+
+def _looks_squashed(fact: Event) -> bool:
+    if not all(finite_number(fact.get(name)) for name in ("min", "max", "mean")):
+        return False
+    # A zero-initialized head starts at exactly 0 and stays near it; a sigmoid starts near one half.
+    return 0 < fact["min"] < fact["max"] < 1 and 0.2 < fact["mean"] < 0.8
+
+
+def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Targets of a binary cross-entropy are probabilities."""
+    trace = traces["straight"]
+    judged = [
+        (loss, fact)
+        for loss in trace.events("loss")
+        if loss["function"].startswith("binary_cross_entropy") and (fact := argument(loss, "target")) and finite_number(fact["min"])
+    ]
+    if not judged:
+        raise Vacuous("no binary cross-entropy was called")
+    outside = [fact for _, fact in judged if fact["min"] < 0 or fact["max"] > 1]
+    if not outside:
+        return
+    # Noisy labels of up to 1.2 are a known trick of adversarial training: only numbers far outside are wrong for certain.
+    wrong = [fact for fact in outside if fact["min"] <= -0.5 or fact["max"] >= 1.5]
+    report = error if wrong else warning
+    yield report(
+        "loss-targets",
+        "binary_cross_entropy",
+        "targets lie outside of 0 to 1: the loss has no minimum",
+        cause="labels coded -1/1 or as class numbers, or smoothed twice",
+        hint="map labels to 0 and 1",
+        lowest=min(fact["min"] for fact in outside),
+        highest=max(fact["max"] for fact in outside),
+    )
+
+
+def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> list[float] | None:
+    """Return the coefficients of the losses in a root that is nothing but their weighted sum; None if it is more, or unknown."""
+    root = (backward["root"] or {}).get("mean")
+    if not backward["losses"] or not finite_number(root):
+        return None
+    total, coefficients = 0.0, []
+    for number in backward["losses"]:
+        coefficient = (grads.get(number) or {}).get("output_grad")
+        value = ((losses.get(number) or {}).get("output") or {}).get("mean")
+        if not finite_number(coefficient) or not finite_number(value) or losses[number]["reduction"] == "none":
+            return None
+        total += coefficient * value
+        coefficients.append(coefficient)
+    return coefficients if abs(total - root) <= 1e-3 * max(abs(root), 1e-12) else None
+
+
+def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Steps lower the loss: its sign and the optimizer's agree."""
+    trace = traces["straight"]
+    found = stepping(trace)
+    losses, grads = loss_calls(trace), {event["call"]: event for event in trace.events("loss_grad")}
+    signs: dict[str, list[int]] = {}
+    for optimizer, own in found.items():
+        for turn in own:
+            maximize = any(group.get("maximize") for group in turn.step["groups"])
+            for backward in turn.backwards:
+                coefficients = _explained(backward, grads, losses)
+                sign = 0
+                if coefficients and all(value > 0 for value in coefficients):
+                    sign = 1
+                elif coefficients and all(value < 0 for value in coefficients):
+                    sign = -1
+                elif coefficients is None:
+                    sign = _sign_by_labels(backward, grads, losses)
+                signs.setdefault(optimizer, []).append(-sign if maximize else sign)
+    ascending = [optimizer for optimizer, values in signs.items() if values and all(value < 0 for value in values)]
+    # Adversarial training lowers a loss in one optimizer and raises it in another.
+    if ascending and len(ascending) == len(signs):
+        maximize = any(group.get("maximize") for turn in found[ascending[0]] for group in turn.step["groups"])
+        yield error(
+            "loss-direction",
+            optimizer_name(trace, ascending[0]),
+            "every step raises the loss instead of lowering it",
+            cause="the optimizer was made with maximize=True" if maximize else "the sign of the loss is flipped before backward",
+            hint="give the optimizer a loss to lower, and leave maximize off",
+            steps=len(found[ascending[0]]),
+        )
+        return
+    for optimizer, own in found.items():
+        first = own[0].step
+        facts = [fact for fact in first["parameters"] if fact["grad"] == "finite" and fact["descent"] and finite_number(fact["descent"])]
+        if len(facts) > 1 and not first["closure"] and not any(group.get("maximize") or group.get("weight_decay") for group in first["groups"]):
+            if all(fact["descent"] > 0 for fact in facts):
+                yield error(
+                    "loss-direction",
+                    optimizer_name(trace, optimizer),
+                    "the optimizer's first update goes along every gradient instead of against it",
+                    cause="the sign of the update is wrong",
+                    hint="subtract the gradient",
+                    parameters=len(facts),
+                )
+                return
+    if not any(value for values in signs.values() for value in values) and not any(
+        fact["descent"] for own in found.values() for turn in own for fact in turn.step["parameters"]
+    ):
+        raise Vacuous("neither the gradient at a known loss nor the direction of an update was seen")
+
+
+def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> int:
+    """Tell the sign from the gradients at positive and negative labels where a single known loss is the whole root."""
+    if len(backward["losses"]) != 1 or backward["losses"][0] not in grads:
+        return 0
+    number = backward["losses"][0]
+    loss, grad = losses.get(number), grads[number]
+    value, root = ((loss or {}).get("output") or {}).get("mean"), (backward["root"] or {}).get("mean")
+    if loss is None or loss["function"] not in SIGNED or not finite_number(value) or not finite_number(root):
+        return 0
+    if abs(abs(value * (backward["scale"] or 1.0)) - abs(root)) > 1e-3 * abs(root):
+        return 0
+    below, above = grad["positive_mean"], grad["negative_mean"]
+    if (below is None or below > 0) and (above is None or above < 0) and (below or above):
+        return -1
+    return 1 if (below is None or below < 0) and (above is None or above > 0) and (below or above) else 0
+
+
+def graph_whole(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """What backward starts from hangs together with the model."""
+    trace = traces["straight"]
+    backwards = trace.events("backward", function="backward")
+    if not backwards:
+        raise Vacuous(trace.lost("gradients") or "backward was never called")
+    if all(event["root"] and not event["root"]["grad_fn"] and not event["forwards"] for event in backwards):
+        yield error(
+            "loss-graph",
+            "<loss>",
+            "backward was called on a tensor without history: no gradient can reach the model",
+            cause="the loss was rebuilt from a number, torch.tensor(loss.item(), requires_grad=True)",
+            hint="call backward on the tensor that the loss function returned",
+            backwards=len(backwards),
+        )
+        return
+    by_call, losses = calls(trace), trace.events("loss")
+    wasted: dict[str, int] = {}
+    for event in backwards:
+        root = (event["root"] or {}).get("mean")
+        if event["losses"] or not finite_number(root) or not event["forwards"]:
+            continue
+        for loss in losses:
+            given, value = prediction(loss), (loss["output"] or {}).get("mean")
+            source = by_call.get(loss["input_from"]) if loss["input_from"] is not None else None
+            if given is None or given["requires_grad"] or not loss["grad_enabled"] or not finite_number(value) or source is None:
+                continue
+            scaled = root / (event["scale"] or 1.0)
+            # Equal values would be a second copy of the loss, kept for the log.
+            if source["call"] in event["forwards"] and 1e-6 < abs(scaled - value) / max(abs(value), 1e-12) < 0.05:
+                wasted[loss["function"]] = wasted.get(loss["function"], 0) + 1
+    for function, count in wasted.items():
+        if count >= 2 or count == len(backwards):
+            yield error(
+                "loss-graph",
+                function,
+                "the loss was computed on detached outputs: only what was added to it trains the model",
+                cause="`.detach()`, `.data` or `.item()` between model and loss",
+                hint="compute the loss on the model's own outputs",
+                steps=count,
+            )
+
+
+def positive_weight(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """The weight of a rare positive class is not below 1."""
+    trace = traces["straight"]
+    weighted = [(loss, fact) for loss in _training_losses(trace) if (fact := argument(loss, "pos_weight")) and finite_number(fact["max"])]
+    if not weighted:
+        raise Vacuous("no loss with pos_weight was called")
+    shares = [loss["positives"] for loss, _ in weighted if loss["positives"] is not None]
+    heaviest = max(fact["max"] for _, fact in weighted)
+    if shares and sum(shares) / len(shares) < 0.4 and heaviest < 1:
+        yield warning(
+            "positive-weight",
+            weighted[0][0]["function"],
+            "positives are rare, and their weight is below 1: they count even less",
+            cause="the ratio is upside down: positives / negatives instead of negatives / positives",
+            hint="pos_weight = negatives / positives",
+            share=sum(shares) / len(shares),
+            pos_weight=heaviest,
+        )
+
+
+def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """A loss summed over the batch is divided before backward."""
+    trace = traces["straight"]
+    losses, grads = loss_calls(trace), {event["call"]: event for event in trace.events("loss_grad")}
+    reached = [(backward, number) for backward in trace.events("backward") for number in backward["losses"] if number in losses]
+    if not reached:
+        raise Vacuous(_no_loss(trace))
+    for backward, number in reached:
+        loss, coefficient = losses[number], (grads.get(number) or {}).get("output_grad")
+        rows = (prediction(loss) or {}).get("shape") or [1]
+        if loss["reduction"] != "sum" or not finite_number(coefficient) or _product(rows) < 2:
+            continue
+        if abs(abs(coefficient) / (backward["scale"] or 1.0) - 1.0) < 1e-6:
+            yield warning(
+                "loss-summed",
+                loss["function"],
+                "the loss is a sum over the batch that nobody divides: the gradient grows with the batch",
+                cause="reduction='sum' with a learning rate made for a mean",
+                hint="use reduction='mean', or divide by the number of samples",
+                elements=_product(rows),
+            )
+            return
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "loss-graph", "What backward starts from hangs together with the model.", "loss", graph_whole,
+        proves="Backward was called on a tensor with history, and no loss that makes up the root was computed on detached outputs.",
+        faults=("torch.tensor(loss.item(), requires_grad=True)", "the loss of detached logits plus a small regularizer"),
+        limits="Detached losses are recognised where their value makes up the root.",
+    ),
+    Check(
+        "loss-direction", "Steps lower the loss.", "loss", direction,
+        proves="The root is a sum of known losses with the sign that the optimizer lowers; first updates go against their gradients.",
+        faults=("a flipped sign", "maximize=True", "an update with the wrong sign"),
+        limits="Losses written by hand have no known direction; adversarial pairs of optimizers are left alone.",
+    ),
+    Check(
+        "loss-shapes", "Losses do not broadcast prediction against target.", "loss", shapes_fit,
+        proves="No elementwise loss got tensors of different rank that span a table of pairs.",
+        faults=("logits (B, 1) against targets (B,)",),
+        limits="Losses written by hand are not seen.",
+    ),
+    Check(
+        "loss-input-kind", "Losses get the kind of numbers they are made for.", "loss", input_kind,
+        proves="No logits loss was given the output of a sigmoid or softmax, and nll_loss no number above 0.",
+        faults=("a sigmoid before BCE with logits", "a softmax before cross entropy", "nll_loss on logits"),
+        limits="Without knowledge of how the input was made, numbers between 0 and 1 only warn.",
+    ),
+    Check(
+        "loss-targets", "Targets of a binary cross-entropy lie between 0 and 1.", "loss", targets_fit,
+        proves="Lowest and highest target of every call.",
+        faults=("labels coded -1 and 1", "class numbers as targets"),
+        limits="Targets slightly outside only warn.",
+    ),
+    Check(
+        "positive-weight", "Rare positives are not weighted down.", "loss", positive_weight,
+        proves="pos_weight is at least 1 where positives are rare.",
+        faults=("pos_weight upside down",),
+        limits="A statistic of few batches: warns only.",
+    ),
+    Check(
+        "loss-summed", "A summed loss is divided before backward.", "loss", summed,
+        proves="The coefficient of a summed loss in the root is not 1.",
+        faults=("reduction='sum'",),
+        limits="Warns only: some objectives are sums on purpose.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""Graphs end with their iteration."""
+
+from collections.abc import Iterator, Mapping
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.iterations import error
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+
+def graphs_end(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """The number of live graphs does not grow with every step."""
+    trace = traces["straight"]
+    borders = trace.events("memory")
+    watched = [event["graphs"] for event in borders][1:]
+    census = [event["graph_tensors"] for event in borders if event["graph_tensors"] is not None]
+    if len(watched) < 3 and len(census) < 3:
+        raise Vacuous(trace.lost("memory") or "memory was seen at fewer than three steps after the first")
+    growing = len(watched) >= 3 and all(a < b for a, b in zip(watched, watched[1:], strict=False))
+    found = len(census) >= 3 and all(a < b for a, b in zip(census, census[1:], strict=False))
+    if growing or found:
+        yield error(
+            "graphs-end",
+            "<losses>" if growing else "<activations>",
+            "more graphs are alive after every step: memory grows until the process is killed",
+            cause="losses or outputs are appended to a list, or summed up, with their history"
+            if growing
+            else "activations are kept in an attribute or list with their history",
+            hint="keep loss.item() or tensor.detach()",
+            alive=watched if growing else census,
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "graphs-end", "Graphs end with their iteration.", "memory", graphs_end,
+        proves="Tensors with history do not become more with every step.",
+        faults=("losses.append(loss)", "total += loss", "activations kept for later"),
+        limits="Needs four steps; tensors kept without history are not judged.",
+    ),
+)  # fmt: skip

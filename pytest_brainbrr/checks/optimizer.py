@@ -1,0 +1,356 @@
+"""Optimizers hold what is trained, once, all of it, at learning rates above zero, and live longer than one step."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.iterations import (
+    Event,
+    declared,
+    error,
+    finite_number,
+    no_steps,
+    optimizer_name,
+    places,
+    stepping,
+    turns,
+    warning,
+)
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+STATEFUL = ("Adam", "RMSprop", "Adagrad", "Adadelta", "Lion", "LAMB", "Lamb", "Muon", "Shampoo", "SOAP", "Rprop", "Adafactor")
+
+
+def _nonzero(trace: Trace) -> set[str]:
+    """Return parameters that some backward gave a gradient other than zero."""
+    return {identity for event in trace.events("backward") for identity, norm in event["raw_norms"].items() if norm}
+
+
+def _moved(trace: Trace) -> set[str]:
+    return {identity for event in trace.events("weights") for identity in event["moved"]}
+
+
+def _orphans(trace: Trace, target: Target) -> dict[str, Event]:
+    """Return parameters that get gradients although no optimizer holds them, of models that are trained or meant to be."""
+    held, moved, nonzero = trace.optimized, _moved(trace), _nonzero(trace)
+    found = {}
+    for identity, fact in trace.trainable.items():
+        if identity in held or identity in moved or identity not in nonzero:
+            continue
+        if declared(fact["name"], target.frozen) or declared(fact["name"], target.unused):
+            continue
+        found[identity] = fact
+    return found
+
+
+def _idle(trace: Trace) -> dict[str, str]:
+    """Return parameters in stepping optimizers that never got a gradient: their ids, with the optimizer's."""
+    found: dict[str, str] = {}
+    for optimizer, own in turns(trace).items():
+        for fact in own[0].step["parameters"]:
+            if all(turn.parameters.get(fact["id"], fact)["grad"] == "none" for turn in own):
+                found[fact["id"]] = optimizer
+    return found
+
+
+def _shapes(trace: Trace) -> dict[str, tuple[object, ...]]:
+    """Return the shape of every known parameter, and the number of elements of those that only an optimizer knows."""
+    known: dict[str, tuple[object, ...]] = {}
+    for step in trace.steps:
+        for fact in step["parameters"]:
+            known.setdefault(fact["id"], (fact["elements"],))
+    known.update({identity: (fact["elements"],) for identity, fact in trace.parameters.items()})
+    return known
+
+
+def _lookalikes(trace: Trace, target: Target) -> tuple[dict[str, Event], dict[str, str]]:
+    """Return orphans of the model, and idle tensors of an optimizer that have their sizes: an old head, a copy of the model."""
+    orphans, idle, sizes = _orphans(trace, target), _idle(trace), _shapes(trace)
+    wanted = Counter(sizes[identity] for identity in orphans)
+    strangers = {
+        identity: optimizer
+        for identity, optimizer in idle.items()
+        if wanted[sizes.get(identity, ())] and not trace.parameters.get(identity, {}).get("frozen")
+    }
+    offered = Counter(sizes[identity] for identity in strangers)
+    twins = {identity: fact for identity, fact in orphans.items() if offered[sizes[identity]]}
+    return twins, strangers
+
+
+def holds_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """The tensors of the optimizer are those of the model that is trained, not of an older or copied one."""
+    trace = traces["straight"]
+    stepping(trace)
+    if trace.lost("optimizers", "models"):
+        raise Vacuous(str(trace.lost("optimizers", "models")))
+    twins, strangers = _lookalikes(trace, target)
+    if twins and strangers:
+        gone = set(strangers) - set(trace.parameters)
+        yield error(
+            "optimizer-holds-model",
+            places(trace, twins),
+            "the optimizer holds tensors that get no gradient, while parameters of the same sizes get gradients and are in no optimizer",
+            cause="the optimizer was built before a part of the model was replaced, or over a copy of the model",
+            hint="build the optimizer last, after heads are swapped, models wrapped, copied and moved",
+            optimizer=optimizer_name(trace, next(iter(strangers.values()))),
+            in_optimizer=len(strangers),
+            of_no_model=len(gone),
+            left_out=len(twins),
+        )
+
+
+def covers_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Every parameter that gets a gradient is in an optimizer."""
+    trace = traces["straight"]
+    found = stepping(trace)
+    if not trace.events("backward"):
+        raise Vacuous(trace.lost("gradients") or "backward was never called")
+    orphans = _orphans(trace, target)
+    twins, strangers = _lookalikes(trace, target)
+    orphans = {identity: fact for identity, fact in orphans.items() if not (strangers and identity in twins)}
+    trained = {trace.parameters[identity]["model"] for own in found.values() for identity in own[0].parameters if identity in trace.parameters}
+    ours = {identity: fact for identity, fact in orphans.items() if fact["model"] in trained}
+    if ours:
+        whole = sorted({fact["name"].rpartition(".")[0] for fact in ours.values()})
+        yield error(
+            "optimizer-covers-model",
+            places(trace, ours),
+            "parameters get gradients and are in no optimizer: they never change",
+            cause="the optimizer was given a part of the model, a parameter group left them out, or a generator was exhausted",
+            hint="give the optimizer every trainable parameter; set requires_grad=False on what is meant to be frozen",
+            parameters=len(ours),
+            modules=len(whole),
+            of=len(trace.trainable),
+        )
+    # A model none of whose parameters is optimized may be there for its loss only (perceptual losses).
+    others = {identity: fact for identity, fact in orphans.items() if fact["model"] not in trained}
+    training = {call["model"] for call in trace.train_calls if call["training"]}
+    others = {identity: fact for identity, fact in others.items() if fact["model"] in training}
+    if others and not ours:
+        yield warning(
+            "optimizer-covers-model",
+            places(trace, others),
+            "a whole model in training mode gets gradients, and no optimizer holds it",
+            cause="its optimizer is missing, or it is a fixed model that should be frozen and in evaluation mode",
+            hint="optimize it, or call requires_grad_(False) and eval() on it",
+            parameters=len(others),
+        )
+
+
+def registered(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Everything the loss depends on is a registered parameter, so that it is trained, moved and saved."""
+    trace = traces["straight"]
+    walked = [event for event in trace.events("backward") if event["unregistered_leaves"] is not None]
+    if not walked:
+        raise Vacuous(trace.lost("gradients") or "no graph was walked")
+    inputs = {
+        tuple(fact["shape"])
+        for event in (*trace.events("forward"), *trace.events("batch"))
+        for fact in event.get("inputs", event.get("tensors", []))
+    }
+    known = {tuple(fact["shape"]) for fact in trace.parameters.values()}
+    hidden = [item for model in trace.models.values() for item in model["unregistered"]]
+    leaves = [
+        {(tuple(leaf["shape"]), leaf["n"]) for leaf in event["unregistered_leaves"] if tuple(leaf["shape"]) not in inputs}
+        for event in walked
+        if event["function"] == "backward"
+    ]
+    steady = set.intersection(*leaves) if leaves else set()
+    if hidden and steady:
+        yield error(
+            "parameters-registered",
+            ", ".join(sorted(item["path"] for item in hidden)[:3]),
+            "layers in a plain list take part in the loss: they are in no optimizer, no checkpoint, and stay where they are when the model moves",
+            cause="a Python list or dict of modules instead of nn.ModuleList or nn.ModuleDict",
+            hint="use nn.ModuleList, nn.ModuleDict, nn.ParameterList",
+            containers=len(hidden),
+            tensors=sum(n for _, n in steady),
+        )
+        return
+    # Fast weights of meta-learning and inputs that are optimized are leaves too: only warn.
+    unknown = {(shape, n) for shape, n in steady if shape not in known and len(shape) > 0}
+    if unknown and len(leaves) > 1:
+        yield warning(
+            "parameters-registered",
+            "<leaf tensors>",
+            "the loss depends on tensors that require gradients and belong to no module and no optimizer",
+            cause="a layer made inside forward, or a plain tensor attribute instead of nn.Parameter",
+            hint="register it as nn.Parameter or module, or drop requires_grad",
+            shapes=sorted(list(shape) for shape, _ in unknown)[:4],
+        )
+
+
+def symmetric(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Units of a layer start different from each other."""
+    trace = traces["straight"]
+    first = {}
+    for model in trace.events("model"):
+        for fact in model.get("parameters", []):
+            first.setdefault(fact["id"], (model, fact))
+    if not first:
+        raise Vacuous(trace.lost("models") or "no model was seen")
+    alike = []
+    for identity, (model, fact) in first.items():
+        path = fact["name"].rpartition(".")[0]
+        options = next((module["attributes"] for module in model["modules"] if module["path"] == path), {})
+        layer = (fact["owner"] or "").startswith(("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear"))
+        dense = len(fact["shape"]) > 1 and fact["shape"][1] > 1 and options.get("groups", 1) == 1
+        if layer and dense and fact["rows_equal"] and fact["zero"] is False and fact["requires_grad"] and not fact["parametrized"]:
+            alike.append(identity)
+    if alike:
+        yield error(
+            "units-differ",
+            places(trace, alike),
+            "all units of a layer start with the same weights: they get the same gradients and stay one unit",
+            cause="constant initialization of a weight matrix",
+            hint="use a random initialization (kaiming, xavier, orthogonal); zeros are for last layers and residual branches",
+            layers=len(alike),
+        )
+
+
+def lives_on(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """One optimizer, and with it its moments and schedule, serves all steps."""
+    trace = traces["straight"]
+    found = stepping(trace)
+    made = {event["id"]: event for event in trace.events("optimizer")}
+    series: dict[tuple[str, ...], list[str]] = {}
+    for optimizer, own in found.items():
+        series.setdefault(tuple(sorted(own[0].parameters)), []).append(optimizer)
+    for group in series.values():
+        short = [optimizer for optimizer in group if len(found[optimizer]) == 1]
+        event = made.get(group[0])
+        keeps = event is not None and (
+            any(name in event["class"] for name in STATEFUL) or any(own["options"].get("momentum") for own in event["groups"])
+        )
+        if len(group) >= 3 and len(short) >= len(group) - 1 and keeps:
+            yield error(
+                "optimizer-lives-on",
+                optimizer_name(trace, group[0]).partition("-")[0],
+                "a new optimizer was made for every step: its moments start from zero each time",
+                cause="the optimizer is built inside the loop",
+                hint="build it once, before the loop",
+                optimizers=len(group),
+            )
+
+
+def no_duplicates(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """No parameter is listed twice in one optimizer."""
+    trace = traces["straight"]
+    made = trace.events("optimizer")
+    if not made:
+        raise Vacuous(trace.lost("optimizers") or "no torch optimizer was made")
+    for event in made:
+        if event["duplicates"]:
+            yield error(
+                "optimizer-lists-once",
+                places(trace, event["duplicates"]),
+                "parameters are listed twice in an optimizer: each step moves them twice",
+                cause="a tied weight was collected under both of its names, or two groups overlap",
+                hint="collect parameters by identity, model.parameters() does",
+                parameters=len(event["duplicates"]),
+            )
+            return
+
+
+def rate_positive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Some step of every optimizer has a learning rate above zero."""
+    trace = traces["straight"]
+    found = stepping(trace)
+    scheduled = {event["optimizer"] for event in trace.events("scheduler")}
+    for optimizer, own in found.items():
+        rates = [[group.get("lr") for group in turn.step["groups"]] for turn in own]
+        known = [[rate for rate in row if finite_number(rate)] for row in rates]
+        if len(own) < 2 or not all(known) or any(rate != 0 for row in known for rate in row):
+            continue
+        stepped = [event for event in trace.events("scheduler", action="step", optimizer=optimizer)]
+        waiting = optimizer in scheduled and not stepped
+        yield (warning if waiting else error)(
+            "rate-positive",
+            optimizer_name(trace, optimizer),
+            "the learning rate was 0 in every step",
+            cause="a warm-up that is counted in epochs starts at 0" if waiting else "the learning rate is 0 or the schedule multiplies it by 0",
+            hint="check what the optimizer was given, and the schedule's first values",
+            steps=len(own),
+        )
+
+
+def sane(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Options of the optimizers lie within orders of magnitude of what trains."""
+    trace = traces["straight"]
+    if not trace.steps:
+        raise Vacuous(no_steps(trace))
+    kinds = {event["id"]: str(event["class"]).rpartition(".")[2] for event in trace.events("optimizer")}
+    told: set[tuple[str, str]] = set()
+    for step in trace.steps:
+        kind = kinds.get(step["optimizer"], "")
+        for group in step["groups"]:
+            rate, decay, eps = (group.get(name) for name in ("lr", "weight_decay", "eps"))
+            for name, value, strange, why in (
+                ("weight_decay", decay, finite_number(decay) and decay >= 1.5, "weights shrink faster than they learn"),
+                ("eps", eps, finite_number(eps) and eps >= 0.05 and "Adam" in kind, "the adaptive scale is drowned and steps become tiny"),
+                ("lr", rate, finite_number(rate) and rate >= 0.5 and "Adam" in kind, "every step moves each weight by about this much"),
+            ):
+                if strange and (kind, name) not in told:
+                    told.add((kind, name))
+                    yield warning(
+                        "optimizer-options",
+                        f"{kind}.{name}",
+                        f"the option is orders of magnitude from what trains: {why}",
+                        cause="a typing error, or a value meant for another optimizer",
+                        hint="compare with the optimizer's default",
+                        value=value,
+                    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "optimizer-holds-model", "The optimizer holds the model that is trained.", "optimizer", holds_model,
+        proves="No tensor without gradients sits in an optimizer in place of one of the same size that gets them.",
+        faults=("head swapped after the optimizer was built", "an optimizer over a copy", "model wrapped or converted afterwards"),
+        limits="Old tensors are recognised by their sizes.",
+    ),
+    Check(
+        "optimizer-covers-model", "Every parameter that gets a gradient is in an optimizer.", "optimizer", covers_model,
+        proves="No trainable parameter with a gradient is outside of all optimizers and stays unchanged.",
+        faults=("only head.parameters() given", "biases in no group", "an exhausted generator of parameters"),
+        limits="Declare what is left out on purpose as `Target.frozen` or `unused`, or set requires_grad=False.",
+    ),
+    Check(
+        "parameters-registered", "What the loss depends on is registered.", "wiring", registered,
+        proves="The graph of the loss ends in registered parameters, inputs, or tensors of an optimizer.",
+        faults=("layers in a Python list", "a layer made inside forward"),
+        limits="The first graphs of a run are walked; leaves that are no list of layers only warn.",
+    ),
+    Check(
+        "units-differ", "Units of a layer start different.", "wiring", symmetric,
+        proves="No dense weight of a trainable layer has all rows equal and not zero.",
+        faults=("constant initialization",),
+        limits="Zeros are usual in last layers and residual branches; whether they ever move is the business of gradient flow.",
+    ),
+    Check(
+        "optimizer-lists-once", "No parameter is listed twice in an optimizer.", "optimizer", no_duplicates,
+        proves="Identities of the parameters of every optimizer.",
+        faults=("a tied weight listed under both names",),
+        limits="Two optimizers over one parameter are not judged.",
+    ),
+    Check(
+        "optimizer-lives-on", "One optimizer serves all steps.", "optimizer", lives_on,
+        proves="Optimizers with moments over the same parameters take more than one step each.",
+        faults=("an optimizer built inside the loop",),
+        limits="Rebuilding per epoch or phase is not judged.",
+    ),
+    Check(
+        "rate-positive", "Learning rates are above zero at some step.", "optimizer", rate_positive,
+        proves="No optimizer had a rate of 0 in all its steps.",
+        faults=("lr=0", "a schedule that multiplies by 0"),
+        limits="One group of several at 0 is taken for frozen on purpose.",
+    ),
+    Check(
+        "optimizer-options", "Options are within orders of magnitude of what trains.", "optimizer", sane,
+        proves="Weight decay, eps and learning rate of the steps.",
+        faults=("weight_decay=10", "eps=1.0", "lr=1 for Adam"),
+        limits="Warns only.",
+    ),
+)  # fmt: skip
