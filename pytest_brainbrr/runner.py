@@ -4,14 +4,11 @@ Every run happens in a fresh folder and a fresh process. ``straight`` comes firs
 run side by side where the machine has room.
 """
 
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.packing import pack
+from pytest_brainbrr.processes import execute
 from pytest_brainbrr.results import Report
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Target
@@ -27,7 +25,8 @@ from pytest_brainbrr.trace import Trace
 
 __all__ = ["Runs", "run"]
 
-GRACE_S = 5.0
+FRESH = frozenset({"repeat", "unwatched"})
+"""Plans in an interpreter of their own: its hash seed is new, so an order of sets shows."""
 
 
 def run(
@@ -238,34 +237,10 @@ class Runs:
             _mirror(Path.cwd(), home / "work", skip=self.folder)
         spec.write(home / "spec.json")
         began = time.monotonic()
-        how = self._process(spec, home)
+        how = execute(spec, home, timeout_s=self.target.timeout_s, fresh=spec.plan in FRESH)
         seconds = time.monotonic() - began
         add_parent_events(home, how)
         return Done(Trace.read(home / "trace"), home / "work", seconds)
-
-    def _process(self, spec: Spec, home: Path) -> dict[str, Any]:
-        """Run the child and say how it ended, so far as only the parent can know."""
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **spec.environment}
-        command = [sys.executable, "-m", "pytest_brainbrr.child", str(home / "spec.json")]
-        with (home / "console.txt").open("wb") as console:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                code = process.wait(timeout=self.target.timeout_s)
-                return {"how": "ended", "code": code}
-            except subprocess.TimeoutExpired:
-                if hasattr(signal, "SIGUSR1"):
-                    process.send_signal(signal.SIGUSR1)  # the stacks go to the console
-                    time.sleep(0.5)
-                return {"how": "timeout", "code": 124, "message": f"not finished after {self.target.timeout_s:g} s"}
-            finally:
-                _end_group(process)
 
     # ------------------------------------------------------------------ what the summary shows
 
@@ -313,15 +288,3 @@ def _mirror(source: Path, folder: Path, *, skip: Path) -> None:
         if entry.resolve() == skip or skip.is_relative_to(entry.resolve()):
             continue
         (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
-
-
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End the child and whatever it started and left behind."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing left
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=GRACE_S)
-
-
-def missing_plans(runs: Runs) -> Mapping[str, str]:
-    """Return the plans that were not run, and why."""
-    return runs.missing

@@ -171,8 +171,14 @@ class Trace:
     def models(self) -> dict[str, dict[str, Any]]:
         """Root modules by id, as last recorded, wrappers left out where the root they wrap is known too."""
         latest = {event["id"]: event for event in self.events("model")}
-        inner = [event for event in latest.values() if not event.get("wrapper")]
-        return {event["id"]: event for event in inner} if inner else latest
+        inner = {name: event for name, event in latest.items() if not event.get("wrapper")} or latest
+        owned = {name: {fact["id"] for fact in event["parameters"]} for name, event in inner.items()}
+        # A part that was called before its owner was known is no model of its own.
+        return {
+            name: event
+            for name, event in inner.items()
+            if not owned[name] or not any(owned[name] < other for other in owned.values())
+        }
 
     @cached_property
     def parameters(self) -> dict[str, dict[str, Any]]:

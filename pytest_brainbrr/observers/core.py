@@ -93,6 +93,13 @@ class Watch:
         self._file: TextIO | None = None
         self._pid = os.getpid()
         self._open()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        # A lock that another thread held at the fork would never be released here.
+        self._lock = threading.RLock()
+        self._local = threading.local()
 
     # ------------------------------------------------------------------ writing
 
@@ -108,6 +115,8 @@ class Watch:
             if self._file is None:
                 return self._n
             if os.getpid() != self._pid:
+                # After a fork the file is the parent's; nothing is waiting in its buffer, which is flushed by line.
+                self._file.close()
                 self.role = "worker" if self.role == "main" else self.role
                 self._open()
             n = self._n

@@ -23,6 +23,8 @@ INSTALLED = tuple(
         if path and len(Path(path).parts) > 1 and str(Path(path)) not in {"/usr", "/usr/local", "/"}
     }
 )
+OUR_DOING = "Using `torch.compile(module)` when there are global hooks on modules"
+"""A warning about hooks that the trainer did not place."""
 IGNORED = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib", "/usr/share")
 
 
@@ -125,6 +127,8 @@ class Environment:
 
         def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **kwargs: Any) -> None:
             watch = observer.watch
+            if watch.active and isinstance(message, str) and message.startswith(OUR_DOING):
+                return
             if watch.active and not watch.busy:
                 with watch.observing("environment"):
                     kind = type(message) if isinstance(message, Warning) else (category or UserWarning)

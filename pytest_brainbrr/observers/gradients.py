@@ -192,6 +192,12 @@ class Gradients:
             for identity, gradient, size in zip(having, gradients, sizes, strict=True)
             if gradient is not None and not finite(size, gradient)
         ]
+        for identity in touched:
+            root = self.models.owned.get(identity, (None, ""))[0]
+            if root is not None and root not in self.modules.called:
+                self.modules.called.add(root)
+                why = "its parameters got gradients, but no call of it or of its modules passed a hook"
+                self.watch.not_observed("forward_called_directly", why, self.models.label(root))
         raw: dict[str, float | None] = dict.fromkeys(touched)
         raw.update(zip(having, sizes, strict=True))
         self.watch.emit(

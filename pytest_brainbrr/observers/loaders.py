@@ -6,7 +6,7 @@ main process, so they are exact for workers too; iterable datasets have none.
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor

@@ -54,7 +54,7 @@ class Losses:
                 signature = None
 
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                if torch.compiler.is_compiling() or torch.jit.is_scripting():
+                if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
                     return original(*args, **kwargs)
                 watch = observer.watch
                 if watch.busy or not watch.active or observer._inside:

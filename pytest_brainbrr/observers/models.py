@@ -58,6 +58,7 @@ class Models:
         self._why: dict[str, str] = {}
         self._buffer_ids: dict[tuple[str, str], str] = {}
         self._nonfinite: set[str] = set()
+        self._seen_backwards = 0
         self.owned: dict[str, tuple[str, str]] = {}
         """Parameter or buffer id -> root id and name."""
 
@@ -70,6 +71,7 @@ class Models:
         ):
             watch.stack.callback(handle.remove)
         watch.on_border.append(lambda: self.states("step"))
+        watch.on_boundary.append(self._without_optimizer)
         watch.on_end.append(lambda: self.states("end"))
 
     def _module_registered(self, module: nn.Module, name: str, submodule: nn.Module | None) -> None:
@@ -136,6 +138,10 @@ class Models:
             if root is not None:
                 yield identity, self._label_of[identity], root
 
+    def label(self, identity: str) -> str:
+        """Return the label of a root."""
+        return self._label_of[identity]
+
     def owner_of(self, parameter: Tensor) -> str | None:
         """Return the id of a known root that owns this parameter."""
         identity = self.watch.registry.get(parameter)
@@ -157,6 +163,15 @@ class Models:
         for identity, tensor in self.watch.registry.alive("p"):
             if id(tensor) not in seen and tensor.requires_grad:
                 yield identity, tensor
+
+    def _without_optimizer(self) -> None:
+        """Look at the weights between iterations of a trainer that updates them by hand."""
+        backwards = self.watch.shared.get("backwards", 0)
+        if backwards > self._seen_backwards and next(self.watch.registry.alive("o"), None) is None:
+            self._seen_backwards = backwards
+            why = "no torch optimizer exists; weights are compared between iterations instead"
+            self.watch.not_observed("manual_update", why)
+            self.states("step")
 
     # ------------------------------------------------------------------ describing
 
@@ -283,10 +298,7 @@ class Models:
                 if key in self.digests and self.digests[key] != value:
                     moved[field].append(key)
                 # Bytes that did not change need not be looked at again.
-                if self.digests.get(key, "") == value:
-                    bad = key in self._nonfinite
-                else:
-                    bad = not _finite(tensor)
+                bad = key in self._nonfinite if self.digests.get(key, "") == value else not _finite(tensor)
                 if bad:
                     nonfinite.append(key)
                 self.digests[key] = value

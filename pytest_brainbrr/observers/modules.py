@@ -51,6 +51,8 @@ class Modules:
         self.watch, self.models = watch, models
         self.frames = Frames()
         self.calls = 0
+        self.called: set[str | None] = set()
+        """Ids of the roots of which any module was called."""
         self.reached: set[int] = set()
         """Forward calls that the backward in progress has reached."""
         self.graphs: list[Any] = []
@@ -67,6 +69,9 @@ class Modules:
         after = registration.register_module_forward_hook(self._after, with_kwargs=True, always_call=True)
         self.watch.stack.callback(before.remove)
         self.watch.stack.callback(after.remove)
+        # torch 2.13 forgets this flag when the handle is removed, and takes it for a hook.
+        flags = getattr(registration, "_global_forward_hooks_with_kwargs", {})
+        self.watch.stack.callback(lambda: flags.pop(after.id, None))
         self.watch.on_border.append(self.reset)
 
     def reset(self) -> None:
@@ -128,9 +133,12 @@ class Modules:
         call = Call(module, self.calls)
         self.calls += 1
         watch, grad = self.watch, torch.is_grad_enabled()
+        if type(module).__name__ == "OptimizedModule":
+            watch.not_observed("compiled_module", "calls inside a compiled module pass no hook", "")
         first = not watch.shared.get("called")
         known = self.models.know(module, "called")
         root = self.models.root_of(module)
+        self.called.add(known)
         if known is not None:
             if first:
                 watch.shared["called"] = True

@@ -4,12 +4,11 @@ Workers that fork from a watched process keep their own record. Limits: processe
 started with an environment of their own, are not seen.
 """
 
-import os
 from typing import Any
 
 import torch
+import torch.utils.data._utils.fetch as fetch_module
 import torch.utils.data._utils.worker as worker_module
-from torch.utils.data import dataloader
 
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.loaders import _plain_indices
@@ -36,10 +35,7 @@ class Processes:
     def install(self) -> None:
         """Wrap the worker's main function, DDP and torch.distributed."""
         watch = self.watch
-        for owner in (worker_module, dataloader._utils.worker):
-            if "watched" not in getattr(owner._worker_loop, "__qualname__", ""):
-                watch.replace(owner, "_worker_loop", self._wrap_worker)
-        os.register_at_fork(after_in_child=self._forked)
+        watch.replace(worker_module, "_worker_loop", self._wrap_worker)
         if torch.distributed.is_available():
             distributed = torch.distributed
             watch.replace(distributed, "init_process_group", self._wrap_init)
@@ -48,18 +44,13 @@ class Processes:
                 watch.replace(distributed, name, self._wrap_collective(name))
             watch.replace(torch.nn.parallel.DistributedDataParallel, "__init__", self._wrap_ddp)
 
-    def _forked(self) -> None:
-        # A fork inherits the open file: the first event of the child opens one of its own.
-        if self.watch.active:
-            self.watch.shared["forked"] = True
-
     def _wrap_worker(self, original: Any) -> Any:
         observer = self
 
         def _worker_loop(*args: Any, **kwargs: Any) -> Any:
             watch = observer.watch
             watch.role = "worker"
-            fetchers = (dataloader._utils.fetch._MapDatasetFetcher, dataloader._utils.fetch._IterableDatasetFetcher)
+            fetchers = (fetch_module._MapDatasetFetcher, fetch_module._IterableDatasetFetcher)
             info = {
                 "worker": args[8] if len(args) > 8 else kwargs.get("worker_id"),
                 "workers": args[9] if len(args) > 9 else kwargs.get("num_workers"),

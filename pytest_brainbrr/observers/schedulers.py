@@ -111,5 +111,5 @@ def _rates(scheduler: Any) -> list[float]:
 
 
 def _subclasses(kind: type) -> set[type]:
-    found = set(kind.__subclasses__())
+    found: set[type] = set(kind.__subclasses__())
     return found.union(*(_subclasses(child) for child in found)) if found else found

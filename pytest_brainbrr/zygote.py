@@ -1,0 +1,97 @@
+"""A process that has imported torch once and forks for every run: ``python -m pytest_brainbrr.zygote``.
+
+Importing torch, and what the first optimizer pulls in, costs 2.5 s of every process; a fork costs milliseconds. The
+zygote computes nothing (no OpenMP, no CUDA, no autograd) before it forks, so each child starts from a clean state; its
+generators are seeded afresh, as a new interpreter's would be. Limits: children share the interpreter's hash seed, so
+runs that must expose an order of sets or dicts (``repeat``) are started plainly; only where the system can fork.
+
+Protocol, one JSON object per line. In: {"id", "spec", "console", "environment"}. Out: {"id", "pid"}, {"id", "code"}.
+"""
+
+import json
+import os
+import random
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    """Serve until standard input closes; in a forked child, return the run's exit code."""
+    # Imported here, so that a child started by `spawn`, which imports this file again, pays nothing.
+    import torch._dynamo  # noqa: F401 (the first optimizer of a process imports it)
+
+    import pytest_brainbrr.observers
+    import pytest_brainbrr.probes  # noqa: F401
+    from pytest_brainbrr.child import execute
+    from pytest_brainbrr.spec import Spec
+
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    requests = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    wake_in, wake_out = os.pipe()
+    os.set_blocking(wake_out, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
+    running: dict[int, int] = {}
+    pending = b""
+    answers.write(json.dumps({"ready": os.getpid()}) + "\n")
+    while True:
+        ready, _, _ = select.select([requests, wake_in], [], [])
+        if wake_in in ready:
+            os.read(wake_in, 4096)
+        _reap(running, answers)
+        if requests not in ready:
+            continue
+        data = os.read(requests, 65536)
+        if not data:
+            return 0
+        pending += data
+        *lines, pending = pending.split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for descriptor in (requests, wake_in, wake_out):
+                    os.close(descriptor)
+                answers.close()
+                _become(request)
+                return execute(Spec.read(Path(request["spec"])))
+            running[pid] = int(request["id"])
+            answers.write(json.dumps({"id": request["id"], "pid": pid}) + "\n")
+
+
+def _reap(running: dict[int, int], answers: Any) -> None:
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        if pid in running:
+            answers.write(json.dumps({"id": running.pop(pid), "code": code}) + "\n")
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Turn a fork into what a fresh process would be: session, console, environment, generators."""
+    os.setsid()
+    console = os.open(request["console"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(console, 1)
+    os.dup2(console, 2)
+    os.close(console)
+    wanted = dict(request["environment"])
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    os.environ.update(wanted)
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
