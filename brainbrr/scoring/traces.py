@@ -67,8 +67,9 @@ class Trace:
 class Stitcher:
     """Add a recording's windows in any order, overlapping or not, then take its :class:`Trace`.
 
-    Where windows overlap, their probabilities are averaged. Sums are kept in float64 at the model's rate, and the
-    trace is averaged down by the largest whole factor that keeps its rate at or above ``trace_rate_hz``.
+    A sample of the trace is the mean over a whole block of the model's samples, of all windows that hold them; the
+    block is the largest that keeps the trace's rate at or above ``trace_rate_hz``. Memory grows with the trace, so
+    that a day of recording takes 22 MB at 16 Hz.
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class Stitcher:
         self.duration_s = n_samples / rate_hz
         self.factor = max(1, math.floor(rate_hz / trace_rate_hz + 1e-9))
         self.references = None if references is None else to_intervals(references, self.duration_s)
-        self._sum_N = np.zeros(n_samples, dtype=np.float64)
-        self._count_N = np.zeros(n_samples, dtype=np.int64)
+        self.n_samples = n_samples
+        self._sum_N = np.zeros(-(-n_samples // self.factor), dtype=np.float64)
+        self._count_N = np.zeros(len(self._sum_N), dtype=np.int64)
 
     def add(self, start: int, probability_N: ArrayLike, valid_N: ArrayLike | None = None) -> None:
         """Add one window whose first sample is the recording's sample ``start``.
@@ -106,9 +108,9 @@ class Stitcher:
             got = f"{probability_N.shape} and {valid_N.dtype} {valid_N.shape}"
             raise DataError("wrong shapes of probability and valid", where=where, got=got, expected="(N,), bool (N,)")
         skip = max(0, -start)
-        first, last = start + skip, min(start + len(probability_N), len(self._sum_N))
+        first, last = start + skip, min(start + len(probability_N), self.n_samples)
         if first >= last:
-            raise DataError("the window lies outside the recording", where=where, expected=f"0..{len(self._sum_N)}")
+            raise DataError("the window lies outside the recording", where=where, expected=f"0..{self.n_samples}")
         inside = slice(skip, skip + last - first)
         keep = valid_N[inside]
         values = np.where(keep, probability_N[inside], 0.0)
@@ -117,17 +119,15 @@ class Stitcher:
         if values.min() < 0 or values.max() > 1:
             got = f"{values.min():.6g}..{values.max():.6g}"
             raise DataError("not probabilities", where=where, got=got, expected="0..1", hint="Apply the sigmoid first")
-        self._sum_N[first:last] += values
-        self._count_N[first:last] += keep
+        blocks = np.arange(first // self.factor, (last - 1) // self.factor + 1)
+        edges = np.maximum(blocks * self.factor, first) - first
+        self._sum_N[blocks] += np.add.reduceat(values, edges, dtype=np.float64)
+        self._count_N[blocks] += np.add.reduceat(keep, edges, dtype=np.int64)
 
     def trace(self) -> Trace:
         """Return what the windows said so far."""
         valid_N = self._count_N > 0
         mean_N = self._sum_N / np.maximum(self._count_N, 1)
-        starts = np.arange(0, len(mean_N), self.factor)
-        n_valid = np.add.reduceat(valid_N, starts, dtype=np.int64)
-        mean_N = np.add.reduceat(mean_N, starts) / np.maximum(n_valid, 1)
-        valid_N = n_valid > 0
         return Trace(
             key=self.key,
             rate_hz=self.rate_hz / self.factor,

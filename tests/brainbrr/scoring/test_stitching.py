@@ -59,6 +59,24 @@ def test_the_trace_is_averaged_over_whole_blocks_and_keeps_the_duration():
     assert trace.duration_s == 101 / 250
 
 
+@given(st.integers(1, 9), st.integers(1, 50), st.integers(-5, 40), st.integers(1, 30))
+def test_blocks_are_means_of_what_the_windows_said_in_them(factor, n_samples, start, length):
+    if start >= n_samples or start + length <= 0:
+        return
+    generator = np.random.default_rng(n_samples)
+    windows = [(0, generator.random(n_samples), generator.random(n_samples) < 0.7)]
+    windows += [(start, generator.random(length), generator.random(length) < 0.7)]
+    stitch = Stitcher("r", rate_hz=float(factor), n_samples=n_samples, trace_rate_hz=1.0)
+    said = [[] for _ in range(-(-n_samples // factor))]
+    for first, values, valid in windows:
+        stitch.add(first, values, valid)
+        for k, value, keep in zip(range(first, first + len(values)), values, valid, strict=True):
+            if keep and 0 <= k < n_samples:
+                said[k // factor].append(value)
+    expected = [np.mean(values) if values else np.nan for values in said]
+    np.testing.assert_allclose(stitch.trace().probability_N, expected, rtol=1e-6)
+
+
 def test_the_whole_factor_survives_rounding():
     assert Stitcher("r", rate_hz=0.3, n_samples=9, trace_rate_hz=0.1).factor == 3
     assert Stitcher("r", rate_hz=10.0, n_samples=9, trace_rate_hz=16.0).factor == 1
