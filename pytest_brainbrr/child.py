@@ -20,6 +20,7 @@ from typing import Any
 
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Run
+from pytest_brainbrr.touching import touch
 
 PACKAGES = ("torch", "numpy", "lightning", "pytorch-lightning", "accelerate", "transformers", "brainbrr")
 
@@ -136,6 +137,8 @@ def _call(spec: Spec, watch: Any = None) -> object:
             watch.active = False
         try:
             prepare(run)
+            for name in spec.touch:
+                touch(workdir / name)
         finally:
             if watch is not None:
                 watch.active = True

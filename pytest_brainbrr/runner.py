@@ -21,6 +21,7 @@ from pytest_brainbrr.processes import execute
 from pytest_brainbrr.results import Report
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Target
+from pytest_brainbrr.touching import held_out
 from pytest_brainbrr.trace import Trace
 
 __all__ = ["Runs", "run"]
@@ -105,6 +106,10 @@ class Runs:
                     else f"the target does not declare the data variant {variant!r}"
                 )
                 self._plan(first, variant, reason, data=variant)
+        if "touched" in plans:
+            files = held_out(self.done["straight"].trace) if self.target.prepare is not None else []
+            reason = None if files else "no held-out file that could be changed was laid out by prepare and read"
+            self._plan(first, "touched", reason, touch=files)
         if "unwatched" in plans:
             self._plan(first, "unwatched", None, watched=False)
         if plans & {"stopped", "resumed", "reload", "probe"}:

@@ -32,6 +32,8 @@ class Spec:
     probe_input: str | None = None
     """File where the first input of the model is kept for the fixed-batch probe, or taken from if it exists."""
     causal: bool = False
+    touch: Sequence[str] = ()
+    """Files below the workdir that are changed after ``prepare``."""
     prepared: bool = False
     """Whether the parent has laid out the data already (a copied workdir)."""
     sys_path: Sequence[str] = ()

@@ -54,7 +54,7 @@ class _Tally:
         self.ratios: set[float] = set()
 
     def compare(self, one: Sample, other: Sample) -> None:
-        """Compare two readings of a sample; those without labels, or with labels drawn anew, may be random on purpose."""
+        """Compare two readings of a sample; without labels, or with labels drawn anew, random inputs are meant."""
         if not one[2] or one[2] != other[2]:
             return
         self.compared += 1

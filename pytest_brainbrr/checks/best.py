@@ -22,7 +22,7 @@ RATIO = re.compile(
 )
 KEPT = re.compile(r"best|score|monitor|metric|loss|val|acc|auc|f1", re.IGNORECASE)
 SAME = 1e-6
-LEAST = 1e-3
+LEAST = 0.1
 """Improvements of less than this share may be too small for the trainer to count."""
 
 
@@ -124,7 +124,7 @@ def _against(values: Sequence[float], written: set[int], *, lower: bool) -> bool
     """
     sign = 1.0 if lower else -1.0
     best = math.inf
-    margin = LEAST * max(map(abs, values), default=0.0)
+    margin = LEAST * min(map(abs, values), default=0.0)
     for place, value in enumerate(values):
         if place in written and sign * value > best + SAME:
             return True

@@ -91,17 +91,17 @@ def feeds(trace: Trace) -> tuple[Feed, ...]:
                 by_digest.setdefault(part["digest"], []).append(batch)
     found = []
     for call in trace.events("forward"):
-        batch: dict[str, Any] | None = None
+        source: dict[str, Any] | None = None
         for given in call["inputs"]:
             if given.get("digest") is None or elements(given) < SMALLEST_FLOAT_ROW:
                 continue
             before = [one for one in by_digest.get(given["digest"], []) if one["n"] < call["n"]]
             if before:
-                batch = before[-1]
+                source = before[-1]
                 break
-        if batch is None and call.get("loader"):
-            batch = by_place.get((call["loader"][0], call["loader"][1]))
-        found.append(Feed(call, batch))
+        if source is None and call.get("loader"):
+            source = by_place.get((call["loader"][0], call["loader"][1]))
+        found.append(Feed(call, source))
     return tuple(found)
 
 

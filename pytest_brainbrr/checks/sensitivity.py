@@ -132,7 +132,7 @@ def judge_touched(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
         cause = (
             "statistics are computed over training and held-out recordings together, or held-out ones are trained on"
         )
-        yield Finding("held-out-apart", "training data", "error", text, {"file": _touched(other)}, cause, hint)
+        yield Finding("held-out-apart", "training data", "error", text, {}, cause, hint)
         return
     if steps_digests(one) == steps_digests(other):
         return
@@ -141,16 +141,11 @@ def judge_touched(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
     text = "changing a held-out recording changes the trained weights, though batches and learning rates are equal"
     cause = "validation leaves gradients, running statistics or drawn random numbers behind"
     hint = "validate without gradients, in evaluation mode"
-    yield Finding("held-out-apart", "trained weights", "error", text, {"file": _touched(other)}, cause, hint)
+    yield Finding("held-out-apart", "trained weights", "error", text, {}, cause, hint)
 
 
 def _rates(trace: Trace) -> list[list[Any]]:
     return [[group.get("lr") for group in step["groups"]] for step in trace.steps]
-
-
-def _touched(trace: Trace) -> str:
-    event = trace.first("touched", after=True)
-    return str(event["path"]) if event else ""
 
 
 CHECKS: tuple[Check, ...] = (
