@@ -7,8 +7,8 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-# Training scripts that tests run as scripts: importing one would start it.
-collect_ignore_glob = ["tests/zoo/scripts/*"]
+# Training scripts that tests run as scripts (importing one would start it), and conftest files, which hold no doctests.
+collect_ignore_glob = ["tests/zoo/scripts/*", "tests/**/conftest.py"]
 
 # One thread per process: several test workers and their children share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

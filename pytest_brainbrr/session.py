@@ -26,6 +26,7 @@ class SmokeSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self.options = SmokeOptions.of(config)
+        _refuse_moved_root(config)
         self.wanted = _take_smoke_ids(config)
         self.reports: dict[str, Report] = {}
         self.selected: dict[str, list[str]] = {}
@@ -160,7 +161,11 @@ class SmokeSession:
                 message = f"target {target.name!r} expects failures of unknown checks: {', '.join(unknown)}"
                 raise pytest.UsageError(message)
             collector = SmokeTarget.build(session, replace(target, expected_failures=known), checks, self.judge)
-            items += collector.collect()
+            found = list(collector.collect())
+            items += found
+            # Counts them as collected: otherwise pytest says that nothing was selected.
+            report = pytest.CollectReport(collector.nodeid, "passed", None, result=found)
+            session.config.hook.pytest_collectreport(report=report)
         if self.wanted:
             kept = [item for item in items if any(_below(item.nodeid, wanted) for wanted in self.wanted)]
             missing = [wanted for wanted in self.wanted if not any(_below(item.nodeid, wanted) for item in items)]
@@ -198,11 +203,35 @@ class SmokeSession:
 
 
 def _take_smoke_ids(config: pytest.Config) -> list[str]:
-    """Take ids such as ``smoke::tcn::shapes`` out of the arguments: no file of that name exists."""
-    wanted = [argument for argument in config.args if argument.split("::")[0] == ROOT and "::" in argument]
+    """Take ids such as ``smoke::tcn::shapes`` out of the arguments: no file of that name exists.
+
+    Below the root folder pytest prints them with a path before (``../smoke::tcn::shapes``): that is left off.
+    """
+    wanted, others = [], []
+    for argument in config.args:
+        place, colons, rest = argument.partition("::")
+        if colons and Path(place).name == ROOT and not Path(place).exists():
+            wanted.append(f"{ROOT}::{rest}")
+        else:
+            others.append(argument)
     if wanted:
-        config.args = [argument for argument in config.args if argument not in wanted] or [str(config.rootpath)]
+        config.args = others or [str(config.rootpath)]
     return wanted
+
+
+def _refuse_moved_root(config: pytest.Config) -> None:
+    """Notice that pytest, which knows no plugin's options yet when it looks for its root, took our path for a test's.
+
+    It would then silently read no configuration, or another project's.
+    """
+    start, arguments = config.invocation_params.dir, list(config.invocation_params.args)
+    if config.rootpath == start or config.rootpath in start.parents or config.option.rootdir is not None:
+        return
+    for option in ("--smoke-workdir", "--smoke-json", "--smoke-html", "--smoke-config"):
+        if option in arguments[:-1]:
+            value = arguments[arguments.index(option) + 1]
+            message = f"pytest took {value} for a test path and {config.rootpath} for its root: write {option}={value}"
+            raise pytest.UsageError(message)
 
 
 def _below(nodeid: str, wanted: str) -> bool:

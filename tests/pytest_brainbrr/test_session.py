@@ -1,0 +1,236 @@
+"""Smoke items behave like tests anywhere in pytest: ids, selection, statuses, workers, reports.
+
+The runner is replaced here by one that returns a fixed report and writes down that it ran; runs of real trainers
+are tested where they are made.
+"""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from pytest_brainbrr.checks.catalogue import CHECKS
+
+CHECK_IDS = [check.id for check in CHECKS]
+PASSING, FAILING, WARNING, VACUOUS = CHECK_IDS[:4]
+
+CONFTEST = f"""
+import dataclasses, os, pathlib
+import pytest_brainbrr.runner
+from pytest_brainbrr import Finding, Outcome, Report, Target
+
+HERE = pathlib.Path(__file__).parent
+
+def outcome(target, check):
+    error = Finding(check, "net.0.weight", "error", "no gradient", {{"steps": 6}}, "detached", "attach it")
+    if check == {FAILING!r} and target == "sick":
+        return Outcome(check, "failed", findings=(error,))
+    if check == {WARNING!r}:
+        return Outcome(check, "warned", findings=(Finding(check, "loss", "warning", "odd"),))
+    if check == {VACUOUS!r}:
+        return Outcome(check, "vacuous", "no CUDA device")
+    return Outcome(check, "passed")
+
+def run(target, *, workdir, steps=6, checks=None):
+    with open(HERE / "runs.txt", "a") as log:
+        log.write(f"{{target.name}} {{os.getpid()}} {{steps}}\\n")
+    if target.name == "broken":
+        raise RuntimeError("the runner is broken")
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "trace.jsonl").write_text("x")
+    outcomes = [
+        dataclasses.replace(outcome(target.name, check), expected_failure=target.expected_failures.get(check))
+        for check in checks
+    ]
+    return Report(target.name, tuple(outcomes), {{"device": "cpu", "steps": steps}})
+
+pytest_brainbrr.runner.run = run
+
+def train(run):
+    pass
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeconftest(
+        CONFTEST
+        + """
+def pytest_brainbrr_targets():
+    yield Target("well", train=train)
+    yield Target("sick", train=train)
+"""
+    )
+    pytester.makepyfile(test_other="def test_other(): pass")
+    return pytester
+
+
+def runs(project: pytest.Pytester) -> list[list[str]]:
+    return [line.split() for line in (project.path / "runs.txt").read_text().splitlines()]
+
+
+def test_without_the_option_no_smoke_item_exists(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("-v")
+    result.assert_outcomes(passed=1)
+    assert not (project.path / "runs.txt").exists()
+
+
+def test_each_check_is_an_item_and_each_trainer_runs_once(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--smoke", "-v")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            f"*collected {2 * len(CHECK_IDS) + 1} items / 1 deselected / {2 * len(CHECK_IDS)} selected",
+            f"smoke::well::{PASSING} PASSED*",
+            f"smoke::well::{WARNING} WARNED*",
+            f"smoke::well::{VACUOUS} VACUOUS*",
+            f"smoke::sick::{FAILING} FAILED*",
+            f"{FAILING}: net.0.weight: no gradient [[]steps=6]",
+            "  likeliest cause: detached",
+            "  to mend: attach it",
+            "*= smoke =*",
+            "well: device cpu, steps 6",
+            f"    vacuous  {VACUOUS}: no CUDA device",
+            "what the runs wrote: *",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.fnmatch_lines([f"*1 failed, {2 * len(CHECK_IDS) - 5} passed, 1 deselected, 2 warned, 2 vacuous*"])
+    assert [run[0] for run in runs(project)] == ["well", "sick"]
+    assert result.stdout.str().count("not for training") == 1
+
+
+@pytest.mark.parametrize("arguments", [("-k", "well"), ("smoke::well",)])
+def test_one_target_can_be_chosen(project: pytest.Pytester, arguments: tuple[str, ...]) -> None:
+    result = project.runpytest_subprocess("--smoke", *arguments)
+    assert result.ret == 0
+    assert [run[0] for run in runs(project)] == ["well"]
+    assert not any("what the runs wrote" in line for line in result.outlines)
+
+
+def test_one_check_can_be_chosen_by_its_id(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--smoke", f"smoke::sick::{PASSING}")
+    result.assert_outcomes(passed=1)
+    assert project.runpytest_subprocess("--smoke", "smoke::sick::nonsense").ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_steps_and_stop_at_first_failure(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--smoke", "--smoke-steps", "2", "-x", "-k", "sick")
+    assert result.ret == 1
+    assert runs(project)[0][2] == "2"
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+
+
+def test_last_failed_runs_the_failed_check_only(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess("--smoke")
+    result = project.runpytest_subprocess("--smoke", "--lf", "-v")
+    result.assert_outcomes(failed=1, deselected=len(CHECK_IDS) * 2)
+    assert [run[0] for run in runs(project)] == ["well", "sick", "sick"]
+
+
+def test_workers_share_nothing_but_reports(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--smoke", "-n", "2", "--smoke-json", "out/report.json", "-v")
+    assert result.ret == 1
+    assert sorted(run[0] for run in runs(project)) == ["sick", "well"]
+    assert len({run[1] for run in runs(project)}) == 2
+    result.stdout.fnmatch_lines(["sick: device cpu, steps 6"])
+    written = json.loads((project.path / "out" / "report.json").read_text())
+    assert {report["target"] for report in written} == {"well", "sick"}
+
+
+def test_junit_and_html(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess("--smoke", "--junitxml", "junit.xml", "--smoke-html", "report.html")
+    suite = ET.parse(project.path / "junit.xml").getroot()[0]
+    cases = {(case.get("classname"), case.get("name")): case for case in suite.iter("testcase")}
+    assert "no gradient" in cases["smoke.sick", FAILING][0].text
+    assert cases["smoke.well", VACUOUS][0].get("message") == "vacuous: no CUDA device"
+    page = (project.path / "report.html").read_text()
+    assert "net.0.weight" in page
+    assert "attach it" in page
+
+
+def test_expected_failures_are_xfail_and_strict(project: pytest.Pytester) -> None:
+    project.makeini(
+        f"""
+        [pytest]
+        smoke_expected_failures =
+            sick::{FAILING}: known since spring
+            well::{FAILING}: no longer true
+        """
+    )
+    result = project.runpytest_subprocess("--smoke", "-rx")
+    result.stdout.fnmatch_lines(["*declared to fail (no longer true) but passed*"])
+    result.stdout.fnmatch_lines(["XFAIL smoke::sick::*known since spring*"])
+    result.assert_outcomes(failed=1, xfailed=1, passed=2 * len(CHECK_IDS) - 6, deselected=1)
+
+
+@pytest.mark.parametrize("line", ["nonsense", "sick::shapes", "sick::no-such-check: because", "::shapes: because"])
+def test_expected_failures_must_make_sense(project: pytest.Pytester, line: str) -> None:
+    project.makeini(f"[pytest]\nsmoke_expected_failures = {line}\n")
+    result = project.runpytest_subprocess("--smoke")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_a_broken_run_fails_every_check_of_its_target_once(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('broken', train=train)]")
+    result = pytester.runpytest_subprocess("--smoke")
+    result.assert_outcomes(failed=len(CHECK_IDS))
+    assert len(runs(pytester)) == 1
+
+
+def test_two_targets_of_one_name_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('a', train=train)] * 2")
+    result = pytester.runpytest_subprocess("--smoke")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*two smoke targets are named 'a'*"])
+
+
+def test_a_session_in_which_nothing_was_seen_is_not_green(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--smoke", f"smoke::well::{VACUOUS}")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*no clean bill*"])
+
+
+def test_an_empty_directory_gets_the_encoders(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--smoke", "--collect-only", "-q")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"smoke::tcn::{PASSING}", f"smoke::unet::{PASSING}"])
+
+
+def test_a_script_or_a_configuration_replaces_the_targets(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess(
+        "--smoke", "--collect-only", "-q", "--smoke-script", "train.py --epochs 1", "--smoke-config", "wide.yaml"
+    )
+    names = {line.split("::")[1] for line in result.outlines if line.startswith("smoke::")}
+    assert names == {"train", "wide"}
+
+
+def test_cuda_that_is_missing_is_a_usage_error(project: pytest.Pytester) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    result = project.runpytest_subprocess("--smoke", "--smoke-device", "cuda")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--smoke-device cuda: torch * CUDA*"])
+
+
+def test_the_checks_are_listed(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--smoke-checks")
+    assert result.ret == 0
+    for check in CHECK_IDS:
+        result.stdout.fnmatch_lines([f"  {check}"])
+
+
+def test_a_path_taken_for_a_test_folder_is_noticed(
+    project: pytest.Pytester, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Before plugins are loaded, pytest takes every existing path for a test path, and may move its root there."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "report.html"
+    elsewhere.touch()
+    result = project.runpytest_subprocess("--smoke", "--smoke-html", str(elsewhere))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*write --smoke-html={elsewhere}*"])
+    result = project.runpytest_subprocess("--smoke", f"--smoke-html={elsewhere}", "-k", "well")
+    assert result.ret == 0
+    assert "well" in elsewhere.read_text()
