@@ -29,8 +29,10 @@ cannot be read (meta, fake, sparse, distributed tensors). Equal digests at equal
 ``"0"``, ``"x"``, ``"0.signal"``), ``shape``, ``dtype`` (``float32``), ``device`` (``cpu``, ``cuda:0``), ``requires_grad``,
 ``grad_fn`` (True if it is part of a graph), ``digest``, ``samples`` (digest of each row of the first dimension; None
 above 4096 rows or for scalars), ``finite``, ``min``, ``max``, ``mean``, ``rms`` (None for an empty tensor),
-``constant`` (min == max), ``values`` (sorted distinct values when there are at most 16, else None) and ``row_means`` (mean of each
-row, up to 256 rows, else None).
+``constant`` (min == max), ``values`` (sorted distinct values when there are at most 16, else None), and, up to 256 rows,
+else None: ``row_means`` (mean of each row; the values themselves in one dimension), ``row_rms``, ``forms`` (digest of where each
+row rises, within its first 4096 steps: equal for one signal at any scale and offset; None for rows that hardly move) and
+``flat`` (indices of the second dimension that are constant along the third in every row).
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -60,21 +61,21 @@ def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
     return []
 
 
-def _moments(trace: Trace) -> list[tuple[int, float]]:
+def _moments(trace: Trace) -> list[tuple[float, float]]:
     """Return the stretch of events that belongs to each validation: from its first call to the next validation."""
     groups = validation_passes(trace)
-    starts = [group[0].call["n"] for group in groups]
-    return [(start, following) for start, following in zip(starts, [*starts[1:], math.inf], strict=True)]
+    starts = [float(group[0].call["n"]) for group in groups]
+    return list(pairwise([*starts, math.inf]))
 
 
-def _index(moments: Sequence[tuple[int, float]], n: int) -> int | None:
+def _index(moments: Sequence[tuple[float, float]], n: int) -> int | None:
     for place, (start, following) in enumerate(moments):
         if start < n < following:
             return place
     return None
 
 
-def _series(trace: Trace, moments: Sequence[tuple[int, float]]) -> dict[str, list[float]]:
+def _series(trace: Trace, moments: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
     """Return name -> value per validation, of everything logged once per validation."""
     found: dict[str, list[float]] = {}
     for event in trace.events("metrics_file", after=True):
@@ -95,7 +96,7 @@ def _series(trace: Trace, moments: Sequence[tuple[int, float]]) -> dict[str, lis
     return found
 
 
-def _mean_loss(trace: Trace, start: int, following: float) -> float | None:
+def _mean_loss(trace: Trace, start: float, following: float) -> float | None:
     values = [
         event["output"]["mean"]
         for event in trace.events("loss")

@@ -16,6 +16,8 @@ MAX_ROWS = 4096
 MAX_VALUES = 16
 MAX_LEAVES = 256
 SAMPLE = 1 << 16
+FORM, SHAPELESS = 4096, 8
+ROW_FACTS = ("row_means", "row_rms", "forms", "flat")
 
 
 def plain(tensor: Tensor) -> bool:
@@ -78,7 +80,7 @@ def facts(tensor: Tensor, at: str = "", *, numbers: bool = True, rows: bool = Tr
         "requires_grad": tensor.requires_grad,
         "grad_fn": tensor.grad_fn is not None,
     }
-    for name in ("digest", "samples", "finite", "min", "max", "mean", "rms", "constant", "values", "row_means"):
+    for name in ("digest", "samples", "finite", "min", "max", "mean", "rms", "constant", "values", *ROW_FACTS):
         found[name] = None
     if not plain(tensor):
         return found
@@ -114,10 +116,36 @@ def statistics(value: Tensor, *, rows: bool = True) -> dict[str, Any]:
         "rms": norm_ / value.numel() ** 0.5,
         "constant": low_ == high_,
         "values": _distinct(value, low_, high_) if finite else None,
-        "row_means": value.flatten(1).mean(1).tolist()
-        if rows and value.dim() > 1 and value.shape[0] <= MAX_LEAVES
-        else None,
+        **(_rows(value) if rows and value.dim() > 0 and value.shape[0] <= MAX_LEAVES else {}),
     }
+
+
+def _rows(value: Tensor) -> dict[str, Any]:
+    """Return what is known of each row: mean, root mean square, form; and the channels that are flat in all rows."""
+    if value.dim() == 1:
+        return {"row_means": value.tolist()}
+    flat = value.flatten(1)
+    found: dict[str, Any] = {"row_means": flat.mean(1).tolist()}
+    if value.is_floating_point() and flat.shape[1] > 1:
+        found["row_rms"] = (torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5).tolist()
+        found["forms"] = _forms(value)
+        if value.dim() > 2 and value.shape[1] <= MAX_LEAVES and value.shape[2] > 1:
+            moving = (value != value[:, :, :1]).flatten(2).any(2).any(0)
+            found["flat"] = [channel for channel, moves in enumerate(moving.tolist()) if not moves]
+    return found
+
+
+def _forms(value: Tensor) -> list[str | None]:
+    """Return a digest of where each row rises along its last dimension: that of one signal at any scale and offset."""
+    start = value[..., : FORM + 1]
+    rises = (start[..., 1:] > start[..., :-1]).flatten(1)[:, :FORM].cpu().numpy()
+    if not rises.shape[1]:
+        return [None] * len(value)
+    counts, length = rises.sum(1).tolist(), rises.shape[1]
+    return [
+        text_digest(row.tobytes()) if SHAPELESS <= count <= length - SHAPELESS else None
+        for row, count in zip(rises, counts, strict=True)
+    ]
 
 
 def _distinct(value: Tensor, low: float, high: float) -> list[float] | None:
