@@ -1,10 +1,11 @@
 """The output folder of a run: who may write there, the metrics log, the run's record.
 
-OUTPUT/checkpoints/step-000003.pt   brainbrr.training.checkpoints
-OUTPUT/metrics.jsonl                one line per step and per validation; the same bytes whether interrupted or not
-OUTPUT/timings.jsonl                seconds and rates, which no two runs share
-OUTPUT/run.json                     what ran, on what, and how it ended
-OUTPUT/earlier-001/                 an earlier run that --fresh moved aside
+The folder holds:
+
+    OUTPUT/checkpoints/step-000003.pt   brainbrr.training.checkpoints
+    OUTPUT/metrics.jsonl                one line per step and per validation; the same bytes whether interrupted or not
+    OUTPUT/run.json                     what ran, on what, and how it ended
+    OUTPUT/earlier-001/                 an earlier run that --fresh moved aside
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from brainbrr.training.checkpoints import atomic_write, list_checkpoints
 
 log = logging.getLogger(__name__)
 
-_OWN = ("checkpoints", "metrics.jsonl", "timings.jsonl", "run.json", "tensorboard", "wandb")
+_OWN = ("checkpoints", "metrics.jsonl", "run.json", "tensorboard", "wandb")
 
 
 class OutputFolder:
@@ -33,7 +34,6 @@ class OutputFolder:
         self.root = root
         self.checkpoints = root / "checkpoints"
         self.metrics = root / "metrics.jsonl"
-        self.timings = root / "timings.jsonl"
         self.record = root / "run.json"
 
     @contextlib.contextmanager
