@@ -11,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from zoo import FAULTS, HEALTHY
 from zoo.bare_runs import content, differences, last_checkpoint, run_bare
+from zoo.diagnoses import DIAGNOSES, KNOWN, right_checks
 from zoo.trainers.bare_model import Net
 
 INVISIBLE_IN_FILES = {
@@ -103,7 +104,7 @@ def test_graphs_stay_alive(name, tmp_path):
             run_bare(target, folder)
         finally:
             hook.remove()
-        return counts[-1] / counts[1]
+        return (1 + counts[-1]) / (1 + counts[0])
 
     fault = named(name)
     base = next(case for case in HEALTHY if case.name == f"base-{fault.base}")
@@ -148,3 +149,9 @@ def test_gradient_nan_to_num_hides_infinity():
     net = Net(frozenset({"gradient-nan-to-num"}))
     (net(torch.randn(2, 4, 64)).sum() * float("inf")).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+
+def test_every_fault_has_a_diagnosis_that_some_check_can_give():
+    assert set(DIAGNOSES) == {fault.name for fault in FAULTS}
+    unknown = {fault.name: sorted(right_checks(fault) - KNOWN) for fault in FAULTS if not right_checks(fault) & KNOWN}
+    assert unknown == {}

@@ -20,9 +20,10 @@ from zoo.trainers.bare_model import Net
 BATCH = 8
 PLANNED_STEPS = 40
 WARMUP_STEPS = 4
-VALIDATE_EVERY = 3
+VALIDATE_EVERY = 2
 BASE_LR = 3e-3
 CLIP_NORM = 0.1
+MIN_DELTA = 0.04
 
 
 def seed_everything(seed):
@@ -268,7 +269,7 @@ def fit(run, faults):
             end = progress["step"] >= run.max_steps
             if progress["step"] % VALIDATE_EVERY == 0:
                 scores = validate(model, val_loader, optimizer, faults)
-                better = scores["val_accuracy"] > progress["best"]
+                better = scores["val_accuracy"] > progress["best"] + MIN_DELTA
                 if "best-mode-inverted" in faults:
                     better = scores["val_accuracy"] < progress["best"] or progress["best"] == -math.inf
                 if better:
