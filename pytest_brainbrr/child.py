@@ -6,6 +6,7 @@ the target's own process would have had, so far as there is one.
 
 import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import runpy
@@ -46,6 +47,8 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.probes import Probes
 
     watch = install(Path(spec.trace), Path(spec.workdir))
+    # A census of tensors walks over all objects; torch's own, half a million, need not be among them.
+    gc.freeze()
     watch.emit(
         "process",
         versions={"python": sys.version.split()[0], **_versions()},
