@@ -27,7 +27,7 @@ def has_color(path, color):
     return bool((np.abs(pixels - mpl.colors.to_rgb(color)).max(axis=-1) < 0.02).sum() > 20)
 
 
-BLUE, RED, WHITE, BLACK = "#2166ac", "#b2182b", "white", "black"
+BLUE, RED, BLACK = "#2166ac", "#b2182b", "black"
 
 
 @pytest.mark.parametrize("plot", [plot_curve, plot_reliability])
