@@ -103,11 +103,9 @@ def more_plans(
 def _draw_times(random: np.random.Generator, duration_s: int) -> tuple[Event, ...]:
     times = []
     start = 10.0
-    while start + 40 < duration_s:
+    while start + 65 < duration_s:
         onset = round(start + random.uniform(5, 40), 2)
-        offset = round(onset + random.uniform(20, 80), 2)
-        if offset > duration_s - 5:
-            break
+        offset = min(round(onset + random.uniform(20, 80), 2), duration_s - 5.0)
         times.append((onset, offset))
         start = offset + 60
     return tuple(times)

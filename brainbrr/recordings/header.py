@@ -152,7 +152,8 @@ def _channels(variable: bytes, n_signals: int, path: Path) -> tuple[Channel, ...
 
 
 def _text(block: bytes, offset: int, width: int) -> str:
-    return block[offset : offset + width].decode("latin-1").split("\x00")[0].strip()
+    # The format allows printable characters only; a NUL inside a number would cut it to another one, so it stays in.
+    return block[offset : offset + width].decode("latin-1").strip(" ")
 
 
 def _integer(block: bytes, offset: int, width: int, name: str, where: object) -> int:

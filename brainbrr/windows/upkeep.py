@@ -2,15 +2,12 @@
 
 import json
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from brainbrr.errors import OutputError
-from brainbrr.windows.cache import DamagedEntryError, read_trailer
+from brainbrr.windows.cache import DamagedEntryError, map_entry, read_trailer
 
 # A temporary file younger than this may still be written.
 _LEFTOVER_S = 3600.0
@@ -45,14 +42,9 @@ def entries(directory: Path) -> list[Entry]:
 def damage(path: Path) -> str | None:
     """Read an entry whole; return what is wrong with it, or None."""
     try:
-        trailer = read_trailer(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        map_entry(path, read_trailer(path), verify=True)
     except DamagedEntryError as error:
         return error.what
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        return f"a damaged cache entry: {error}"
-    if not array.flags.c_contiguous or zlib.crc32(array.data) != trailer["crc32"]:
-        return "a damaged cache entry: wrong checksum"
     return None
 
 
