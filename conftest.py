@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
@@ -12,6 +13,10 @@ collect_ignore_glob = ["tests/zoo/scripts/*", "tests/**/conftest.py"]
 
 # One thread per process: several test workers and their children share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine makes no example fail.
+settings.register_profile("brainbrr", deadline=None)
+settings.load_profile("brainbrr")
 
 REAL_CORPUS = Path(__file__).resolve().parent.parent / "shared" / "data" / "sparcnet_tusz"
 

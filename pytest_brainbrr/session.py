@@ -31,6 +31,7 @@ class SmokeSession:
         self.reports: dict[str, Report] = {}
         self.selected: dict[str, list[str]] = {}
         self.broken: dict[str, Exception] = {}
+        self.sent: set[str] = set()
         self.from_workers: dict[str, dict[str, Any]] = {}
         self._workdir: Path | None = None
         if self.options.html is not None and importlib.util.find_spec("jinja2") is None:
@@ -76,9 +77,11 @@ class SmokeSession:
         """Send the outcome along with the test report: under xdist the controller sees reports only."""
         report: Any = yield
         if isinstance(item, SmokeItem) and call.when == "call" and item.target.name in self.reports:
-            whole = self.reports[item.target.name]
-            status = item.outcome.status if item.outcome is not None else "failed"
-            setattr(report, OUTCOME, json.dumps({"status": status, "report": whole.as_dict()}, default=str))
+            sent: dict[str, Any] = {"status": item.outcome.status if item.outcome is not None else "failed"}
+            if item.target.name not in self.sent:
+                self.sent.add(item.target.name)
+                sent["report"] = self.reports[item.target.name].as_dict()
+            setattr(report, OUTCOME, json.dumps(sent, default=str))
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -93,8 +96,8 @@ class SmokeSession:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep each target's report, wherever it was made."""
-        if hasattr(report, OUTCOME):
-            whole = json.loads(getattr(report, OUTCOME))["report"]
+        whole = json.loads(getattr(report, OUTCOME, "{}")).get("report")
+        if whole is not None:
             self.from_workers[whole["target"]] = whole
 
     @pytest.hookimpl(trylast=True)
