@@ -63,7 +63,7 @@ def test_a_report_survives_being_plain_data() -> None:
 
 def test_failures_raise_with_their_findings_unless_declared() -> None:
     report(Outcome("a-check", "failed", findings=(ERROR,), expected_failure="known")).raise_if_failed()
-    with pytest.raises(SmokeFailedError, match="a-check: net.0: broken"):
+    with pytest.raises(SmokeFailedError, match=r"a-check: net\.0: broken"):
         report(Outcome("a-check", "failed", findings=(ERROR,))).raise_if_failed()
     with pytest.raises(SmokeFailedError, match="declared to fail \\(known\\) but passed"):
         report(Outcome("a-check", "passed", expected_failure="known")).raise_if_failed()
