@@ -45,6 +45,7 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.observers import install
     from pytest_brainbrr.observers.limit import Limit
     from pytest_brainbrr.probes import Probes
+    from pytest_brainbrr.rereading import Rereading
 
     watch = install(Path(spec.trace), Path(spec.workdir))
     # A census of tensors walks over all objects; torch's own, half a million, need not be among them.
@@ -64,7 +65,14 @@ def execute(spec: Spec) -> int:
     )
     probes = Probes(watch, spec)
     probes.install()
-    limit = Limit(watch, spec.limit, before=probes.at_limit)
+    rereading = Rereading(watch, spec)
+    rereading.install()
+
+    def at_limit() -> None:
+        probes.at_limit()
+        rereading.run()
+
+    limit = Limit(watch, spec.limit, before=at_limit)
     limit.install()
     began, spent = time.perf_counter(), watch.seconds
     try:
@@ -78,6 +86,7 @@ def execute(spec: Spec) -> int:
             for callback in watch.on_end:
                 callback()
             probes.at_end()
+            rereading.run()
         watch.emit("exit", **outcome, last_lines=[], steps=watch.borders)
     finally:
         watch.close()

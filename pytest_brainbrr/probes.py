@@ -6,12 +6,12 @@ generators seeded, on the first training input of the run (kept in a file, so th
 Results, by name:
 
 - ``fixed_batch``: ``outputs``, tensor facts of the output.
-- ``repeat_eval``, the same input twice: ``equal``, ``difference``.
+- ``repeat_eval``, the same input twice: ``equal``, ``difference``, ``dropout`` (functions that dropped something).
 - ``input_sensitivity``, another input of the same kind: ``changed``, ``difference``.
-- ``batch_independence``, the other samples of the batch replaced: ``difference`` of the first sample's output, ``noise``
-  (the same sample, its neighbours in another order), ``scale`` of the output, ``size`` of the batch.
-- ``look_ahead``, the last half of the last dimension replaced: ``before`` (largest change in the output's first half, less
-  a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by).
+- ``batch_independence``, the other samples of the batch replaced: ``difference`` of the first sample's output,
+  ``noise`` (the same sample, its neighbours in another order), ``scale`` of the output, ``size`` of the batch.
+- ``look_ahead``, the last half of the last dimension replaced: ``before`` (largest change in the output's first half,
+  less a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by).
 """
 
 import weakref
@@ -20,10 +20,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.tensors import facts, tensor_leaves
 from pytest_brainbrr.spec import Spec
+
+
+class Drops(TorchFunctionMode):
+    """Notes calls that drop something, whatever mode their module is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at the arguments and go on."""
+        given = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if "dropout" in name and "attention" not in name:
+            share = given.get("p", args[1] if len(args) > 1 else 0.5)
+            training = given.get("training", given.get("train", args[2] if len(args) > 2 else True))
+            if training and share:
+                self.seen.add(name)
+        elif name == "scaled_dot_product_attention" and given.get("dropout_p", args[4] if len(args) > 4 else 0.0):
+            self.seen.add(name)
+        return function(*args, **given)
 
 
 class Probes:
@@ -107,9 +129,10 @@ class Probes:
 
     def _repeat_eval(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
         first = _call(module, args, kwargs)
-        second = _call(module, args, kwargs, seed=1)
+        with Drops() as drops:
+            second = _call(module, args, kwargs, seed=1)
         difference = max((_difference(a, b) for (_, a), (_, b) in zip(first, second, strict=True)), default=0.0)
-        return {"equal": difference == 0.0, "difference": difference}
+        return {"equal": difference == 0.0, "difference": difference, "dropout": sorted(drops.seen)}
 
     def _input_sensitivity(self, module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any] | None:
         signals = _signals(args, kwargs)

@@ -441,7 +441,13 @@ VOCABULARY: dict[str, Kind] = {
     ),
     "reread": Kind(
         "probe plan only: samples of a dataset fetched twice at the end of the run",
-        {"dataset": "d1", "index": "int", "digests": "digest of each tensor leaf, per reading", "loader": "l1"},
+        {
+            "dataset": "d1",
+            "index": "int",
+            "digests": "per reading: place -> digest, and place/form -> form",
+            "mutated": "arrays of the data set that the readings changed",
+            "loader": "l1",
+        },
     ),
     "worker": Kind(
         "a loader worker process began (in the worker's own record)",
@@ -470,7 +476,7 @@ VOCABULARY: dict[str, Kind] = {
     "checkpoint_write": Kind(
         "something holding tensors (or a file named like a checkpoint) was written",
         {
-            "path": "relative path as given to the writer, or None (buffer)",
+            "path": "relative path as given to the writer; for a buffer the file opened next for writing, or None",
             "final": "path after later renames, filled in by Trace",
             "writer": "torch.save, safetensors, pickle, joblib, numpy, other",
             "atomic": "filled in by Trace: True if written under another name and renamed, False if written in place, None if unknown",

@@ -23,8 +23,8 @@ RATIO = re.compile(
 )
 KEPT = re.compile(r"best|score|monitor|metric|loss|val|acc|auc|f1", re.IGNORECASE)
 SAME = 1e-6
-LEAST = 0.1
-"""Improvements of less than this share may be too small for the trainer to count."""
+LEAST, LEAST_POINTS = 0.1, 0.05
+"""Smaller improvements (as a share; of a ratio, in points) may be too small for the trainer to count."""
 
 
 def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -125,7 +125,7 @@ def _against(values: Sequence[float], written: set[int], *, lower: bool) -> bool
     """
     sign = 1.0 if lower else -1.0
     best = math.inf
-    margin = LEAST * min(map(abs, values), default=0.0)
+    margin = max(LEAST * min(map(abs, values), default=0.0), 0.0 if lower else LEAST_POINTS)
     for place, value in enumerate(values):
         if place in written and sign * value > best + SAME:
             return True

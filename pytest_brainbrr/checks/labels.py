@@ -83,7 +83,8 @@ def judge_reach_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Fi
     if fixed and alone and _only_losses(trace, found):
         text = "the loss is given one constant in the place of labels that vary"
         cause = "the target is built with zeros_like, or a threshold or a cast wipes it out"
-        if any(0 < share < 1 for _, label in fixed for share in label.get("row_means") or ()):
+        soft = [label for _, label in fixed if len(label["shape"]) == 1 and label.get("row_means")]
+        if any(0 < share < 1 for label in soft for share in label["row_means"]):
             cause = "soft labels are cast to integers, which cuts every share below one to zero"
         yield Finding(
             "labels-reach-loss",
@@ -169,7 +170,7 @@ def judge_order(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
                 "loss", "the labels of a batch reach the loss in another order than its samples", {"calls": moved}
             )
         )
-    rows, wrong = _against_dataset(trace, traces.get("probe"))
+    rows, wrong = _against_dataset(traces.get("probe"))
     if wrong:
         text = "a batch pairs samples with the labels of other samples of the data set"
         found.append(_order_finding("batch", text, {"rows": wrong, "compared": rows}))
@@ -192,40 +193,40 @@ def _permuted(label: Fact, given: Fact) -> bool:
     return bool(one and other) and one != other and sorted(one or []) == sorted(other or [])
 
 
-def _against_dataset(trace: Trace, probe: Trace | None) -> tuple[int, int]:
+def _against_dataset(trace: Trace | None) -> tuple[int, int]:
     """Compare rows of batches with the same samples read alone; return how many, and how many have another's label."""
-    if probe is None:
-        return 0, 0
-    alone: dict[tuple[str, int], dict[str, str]] = {}
-    for event in probe.events("reread", after=True):
-        readings = event["digests"]
-        if (
-            len(readings) > 1
-            and readings[0]
-            and all(reading == readings[0] for reading in readings)
-            and isinstance(readings[0], dict)
-        ):
-            alone[event["loader"], event["index"]] = readings[0]
+    alone: dict[str, dict[int, dict[str, str]]] = {}
+    for event in trace.events("reread", after=True) if trace is not None else ():
+        first, *others = event["digests"]
+        if all(reading == first for reading in others):
+            alone.setdefault(event["loader"], {})[event["index"]] = first
     rows = wrong = 0
-    for batch in trace.events("batch"):
+    for batch in trace.events("batch") if trace is not None else ():
+        known = alone.get(batch["loader"], {})
         for row, index in enumerate(batch["indices"] or []):
-            leaves = alone.get((batch["loader"], index))
-            if leaves is None:
-                continue
-            parts = {
-                part["at"]: part["samples"][row]
-                for part in batch["tensors"]
-                if part.get("samples") and part["at"] in leaves
-            }
-            equal = {at: value == leaves[at] for at, value in parts.items()}
-            if len(equal) < 2 or not any(equal.values()):
-                continue
-            rows += 1
-            if not all(equal.values()):
-                theirs = [at for at, same in equal.items() if not same]
-                known = [other for (loader, _), other in alone.items() if loader == batch["loader"]]
-                wrong += all(any(other.get(at) == parts[at] for other in known) for at in theirs)
+            if index in known:
+                verdict = _own_label(batch, row, known[index], list(known.values()))
+                rows += verdict is not None
+                wrong += verdict is False
     return rows, wrong
+
+
+def _own_label(
+    batch: Mapping[str, Any], row: int, own: Mapping[str, str], others: Sequence[Mapping[str, str]]
+) -> bool | None:
+    """Return whether a row that holds the sample's signal holds its label; None if it cannot be told."""
+    same: dict[str, bool] = {}
+    for part in batch["tensors"]:
+        at = part["at"]
+        if at in own and part.get("samples"):
+            forms = part.get("forms")
+            alike = forms is not None and forms[row] is not None and forms[row] == own.get(f"{at}/form")
+            same[at] = alike or part["samples"][row] == own[at]
+    if len(same) < 2 or not any(same.values()):
+        return None
+    rows = {part["at"]: part["samples"][row] for part in batch["tensors"] if part["at"] in same}
+    strange = [at for at, is_same in same.items() if not is_same]
+    return not strange or not all(any(other.get(at) == rows[at] for other in others) for at in strange)
 
 
 def judge_leak(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:

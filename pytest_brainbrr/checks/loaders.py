@@ -29,7 +29,8 @@ def judge_delivers(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     empty = set()
     for event in ended:
         loader = loaders.get(event["loader"], {})
-        if event["batches"] == 0 and lengths.get(loader.get("dataset")) and loader.get("drop_last"):
+        other = fed and event["loader"] not in fed  # a validation loader, which has a check of its own
+        if event["batches"] == 0 and not other and lengths.get(loader.get("dataset")) and loader.get("drop_last"):
             empty.add(event["loader"])
     for loader in sorted(empty):
         facts = loaders[loader]

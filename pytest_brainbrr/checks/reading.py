@@ -50,6 +50,26 @@ def judge_constant(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     return []
 
 
+def judge_finite(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look for inputs with NaN or infinity that come out of the model as such."""
+    calls = [call for call in traces["straight"].events("forward") if call["inputs"]]
+    if not calls:
+        raise Vacuous("no model was called with a tensor")
+    bad = [call for call in calls if _nonfinite(call["inputs"]) and _nonfinite(call["outputs"])]
+    if bad:
+        text = "the model is given NaN or infinity, and returns them"
+        cause = (
+            "a standard deviation of zero is divided by, gaps in a recording are NaN, or an unreadable file is replaced"
+        )
+        evidence = {"calls": len(bad), "of": len(calls)}
+        hint = "refuse or leave out such windows where they are read, and say so"
+        yield Finding("inputs-finite", "model input", "error", text, evidence, cause, hint)
+
+
+def _nonfinite(facts: Iterable[Fact]) -> bool:
+    return any(fact["finite"] is False for fact in facts)
+
+
 def judge_scale(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the size of the inputs with what an untouched volt signal would have."""
     trace = traces["straight"]
@@ -171,6 +191,15 @@ CHECKS: tuple[Check, ...] = (
         ),
         faults=("unreadable files become zeros", "NaN of a dead channel painted over", "signal multiplied by zero"),
         limits="Windows of zeros and flat channels occur in real recordings: they warn.",
+    ),
+    Check(
+        "inputs-finite",
+        "The model is given finite numbers",
+        "reading",
+        judge_finite,
+        proves="No model call turns NaN or infinity in its input into such in its output.",
+        faults=("division by a deviation of zero", "gaps in recordings", "unreadable files replaced"),
+        limits="Models that handle missing values themselves return finite numbers, and pass.",
     ),
     Check(
         "input-scale",

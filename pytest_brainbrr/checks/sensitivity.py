@@ -8,7 +8,7 @@ from pytest_brainbrr.checks.determinism import contents, noisy, steps_digests
 from pytest_brainbrr.checks.feeds import train_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
-from pytest_brainbrr.trace import VOCABULARY, Trace
+from pytest_brainbrr.trace import Trace
 
 ROUNDING = 1e-3
 """Relative size of differences that may be rounding."""
@@ -34,17 +34,10 @@ def _result(trace: Trace, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return event, event["result"]
 
 
-def _attributes(trace: Trace, name: str) -> list[Any]:
-    modules = [module for model in trace.models.values() for module in model["modules"]]
-    return [module["attributes"][name] for module in modules if name in module["attributes"]]
-
-
 def judge_batch(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Replace the other samples of a batch: the first one's output stays."""
     trace = traces["probe"]
     _, result = _result(trace, "batch_independence")
-    if False in _attributes(trace, "track_running_stats"):
-        raise Vacuous("a normalization without running statistics mixes the batch on purpose")
     training = [feed for feed in train_feeds(traces["straight"]) if feed.batch is not None]
     if not training:
         raise Vacuous("no watched loader says which dimension of the input is the batch")
@@ -68,18 +61,14 @@ def judge_repeat(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     _, result = _result(trace, "repeat_eval")
     if result["equal"]:
         return
-    dropped = [
-        event
-        for event in (trace.events("functional", after=True) if "functional" in VOCABULARY else [])
-        if "dropout" in event["function"] and event["training"] and event["module_training"] is False
-    ]
+    dropped = result.get("dropout")
     if not dropped:
         raise Vacuous("the model draws random numbers in evaluation mode, not through dropout: it may be meant to")
     text = "dropout is active in evaluation mode: the same input gives different outputs"
     cause = "F.dropout is called without training=self.training"
-    where = f"module {dropped[0]['inside']}" if dropped[0].get("inside") else "model output"
     hint = "pass training=self.training, or use nn.Dropout"
-    yield Finding("evaluation-repeats", where, "error", text, {"difference": result["difference"]}, cause, hint)
+    evidence = {"difference": result["difference"], "functions": dropped}
+    yield Finding("evaluation-repeats", "model output", "error", text, evidence, cause, hint)
 
 
 def judge_input(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:

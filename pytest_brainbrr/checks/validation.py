@@ -23,7 +23,11 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     endings = {
         event["id"]: event for event in trace.events("epoch") if event["action"] != "begin" and event["id"] in sizes
     }
+    nothing = _nothing(trace)
+    yield from nothing
     if not endings:
+        if nothing:
+            return
         raise Vacuous("no validation pass over a watched loader came to its end")
     whole = [event for event in endings.values() if event["action"] == "end"]
     for event in whole:
@@ -45,6 +49,23 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
             yield Finding(
                 "validation-complete", "validation loop", "warning", text, evidence, cause, "validate on all batches"
             )
+
+
+def _nothing(trace: Trace) -> list[Finding]:
+    """Return a finding if a loader that is not for training was iterated and dropped its only batch."""
+    lengths = {event["id"]: event["length"] for event in trace.events("dataset")}
+    loaders = {event["id"]: event for event in trace.events("loader")}
+    training = {feed.batch["loader"] for feed in train_feeds(trace) if feed.batch is not None}
+    for event in trace.events("epoch", action="end", batches=0):
+        loader = loaders.get(event["loader"], {})
+        samples = lengths.get(str(loader.get("dataset")))
+        if training and event["loader"] not in training and samples and loader.get("drop_last"):
+            text = "validation looks at nothing: its loader drops the only batch"
+            cause = "drop_last is on, and the batch is larger than the data set"
+            evidence = {"samples": samples, "batch_size": loader["batch_size"]}
+            hint = "set drop_last for training only"
+            return [Finding("validation-complete", "validation loader", "error", text, evidence, cause, hint)]
+    return []
 
 
 def judge_accumulates(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:

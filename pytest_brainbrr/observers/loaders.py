@@ -77,6 +77,8 @@ class Loaders:
         if identity in self._known:
             return identity
         self._known.add(identity)
+        if "kept_loaders" in self.watch.shared:
+            self.watch.shared["kept_loaders"][identity] = loader
         sampler, batcher = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
         iterable = isinstance(loader.dataset, data.IterableDataset)
         custom = batcher is not None and type(batcher) is not data.BatchSampler
@@ -235,6 +237,8 @@ class Loaders:
         tensors = [facts(value, at) for at, value in found if isinstance(value, Tensor)]
         base = None
         if indices is not None:
+            if "delivered" in watch.shared:
+                watch.shared["delivered"].setdefault(begun.loader, []).extend(indices)
             base = _base_indices(iterator._dataset, indices)
         size = len(indices) if indices is not None else next((fact["shape"][0] for fact in tensors if fact["shape"]), 0)
         watch.emit(
