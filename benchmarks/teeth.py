@@ -1,8 +1,8 @@
 """How many planted faults the smoke run catches, with the right cause, and how often it cries wolf.
 
 Every fault of ``tests/zoo`` is planted in its base trainer and smoke-tested; every healthy trainer is smoke-tested as
-it is. A finding that the healthy base gives as well does not count as a catch. "Right cause" means: one of the first three
-findings comes from a check that ``tests/zoo/diagnoses.py`` names for the fault.
+it is. A finding that the healthy base gives as well does not count as a catch. "Right cause" means: one of the first
+three findings comes from a check that ``tests/zoo/diagnoses.py`` names for the fault.
 
     python benchmarks/teeth.py
     python benchmarks/teeth.py --only "lit-*" --only base-lit --json teeth.json --markdown teeth.md

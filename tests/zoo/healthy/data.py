@@ -216,7 +216,7 @@ def few_data(run):
     x, y, *_ = load(run)
     model = small_net()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for xb, yb in DataLoader(TensorDataset(x[::3], y[::3]), batch_size=5, drop_last=False):
+    for xb, yb in DataLoader(TensorDataset(x[::3], y[::3]), batch_size=5, shuffle=True):
         optimizer.zero_grad()
         F.binary_cross_entropy_with_logits(model(xb)[:, 0], yb).backward()
         optimizer.step()

@@ -147,11 +147,11 @@ class Siamese(nn.Module):
         super().__init__()
         self.branch = small_net(outputs=4)
         self.spare = nn.Identity()
-        self.head = nn.Linear(4, 1)
+        self.head = nn.Linear(8, 1)
 
     def forward(self, x):
         left, right = self.branch(x[:, [0, 1, 0, 1]]), self.branch(x[:, [2, 3, 2, 3]])
-        return self.head(left - right)
+        return self.head(torch.cat([left, right], dim=1))
 
 
 def module_called_twice(run):
