@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pytest_brainbrr.afterwards import add_parent_events
@@ -180,13 +180,8 @@ class Runs:
             return (
                 f"the stopped run did not end well ({stopped.trace.exit['how']}: {stopped.trace.exit['message'][:120]})"
             )
-        written = [event for event in stopped.trace.checkpoints if event["step"] > 0] or stopped.trace.checkpoints
-        for event in reversed(written):
-            path = stopped.folder / event["final"]
-            if path.is_file():
-                self._checkpoint = path
-                return None
-        return "the stopped run left no checkpoint"
+        self._checkpoint = choose_checkpoint(stopped.trace, stopped.folder)
+        return None if self._checkpoint is not None else "the stopped run left no checkpoint"
 
     # ------------------------------------------------------------------ how to run
 
@@ -273,8 +268,33 @@ class Runs:
         return found
 
 
+def choose_checkpoint(trace: Trace, folder: Path) -> Path | None:
+    """Return what a run would be resumed from: of the last files written the one that holds most, "best" ones last.
+
+    Where weights, optimizer and the rest lie in files of their own (Accelerate, Transformers), it is their folder.
+    """
+    there = [event for event in trace.checkpoints if (folder / str(event["final"])).is_file()]
+    if not there:
+        return None
+    latest = max(int(event["step"]) for event in there)
+    last = {str(event["final"]): event for event in there if event["step"] == latest}
+
+    def fullness(name: str) -> tuple[bool, int, int]:
+        event = last[name]
+        return "best" not in PurePath(name).name.lower(), len(event["tensors"]) + len(event["scalars"]), event["n"]
+
+    best = max(last, key=fullness)
+    parent = PurePath(best).parent
+    beside = [event for name, event in last.items() if PurePath(name).parent == parent and name != best]
+    mine = {fact["digest"] for fact in last[best]["tensors"].values()}
+    apart = [event for event in beside if not mine & {fact["digest"] for fact in event["tensors"].values()}]
+    if apart and str(parent) != ".":
+        return folder / parent
+    return folder / best
+
+
 def _same(name: str, path: Path | None) -> bool:
-    return path is not None and Path(name).name == path.name
+    return path is not None and (PurePath(name).name == path.name or path.name in PurePath(name).parts)
 
 
 def _available_mb() -> float:

@@ -314,11 +314,22 @@ class Trace:
             else:
                 event["phase"] = "unused"
 
+    def _after_buffer(self, place: int) -> str | None:
+        """Return the file that was opened for writing right after something was saved into a buffer."""
+        for event in self.all[place + 1 : place + 8]:
+            if event["kind"] == "checkpoint_write":
+                break
+            if event["kind"] == "file_open" and event["mode"] == "write":
+                return str(event["path"])
+        return None
+
     def _follow_renames(self) -> None:
         renames = [event for event in self.all if event["kind"] == "rename"]
-        for event in self.all:
+        for place, event in enumerate(self.all):
             if event["kind"] != "checkpoint_write":
                 continue
+            if event["path"] is None:
+                event["path"] = self._after_buffer(place)
             final, atomic = event["path"], None if event["path"] is None else False
             for rename in renames:
                 if rename["n"] > event["n"] and rename.get("pid") == event.get("pid") and final is not None:

@@ -46,7 +46,8 @@ def judge_round_trip(traces: Mapping[str, Trace], target: Target) -> Iterator[Fi
 
 def _checkpoint(stopped: Trace, reload: Trace) -> dict[str, Any] | None:
     name = PurePath(str(reload.process.get("resume_from"))).name
-    found = [event for event in stopped.checkpoints if PurePath(str(event["final"])).name == name]
+    # What is resumed from may be a folder of several files.
+    found = [event for event in stopped.checkpoints if name in PurePath(str(event["final"])).parts]
     return found[-1] if found else None
 
 

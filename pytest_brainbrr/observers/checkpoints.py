@@ -138,6 +138,8 @@ class Checkpoints:
                 if event:
                     with watch.observing("checkpoints"):
                         size = None if event["path"] is None else _size(watch.workdir / event["path"])
+                        # The next file opened for writing is where a buffer goes.
+                        watch.shared["buffer_written"] = event["path"] is None
                         watch.emit("checkpoint_write", **event, bytes=size, seconds=time.perf_counter() - began)
                 return result
 

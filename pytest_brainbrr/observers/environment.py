@@ -110,13 +110,14 @@ class Environment:
             or name.endswith((".py", ".pyc", ".so"))
         ):
             return
-        if name.startswith(str(self.watch.directory.resolve())):
+        own = self.watch.directory.resolve()
+        if name.startswith(str(own)) or (name.endswith(".pkl") and Path(name).parent == own.parent.parent):
             return
         writing = bool(set(mode or "") & set("wax+")) or bool(
             isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
         )
         key = ("file", name, writing)
-        if key not in self.watch.shared:
+        if key not in self.watch.shared or (writing and self.watch.shared.pop("buffer_written", False)):
             self.watch.shared[key] = True
             self.watch.emit("file_open", path=self.watch.path(name), mode="write" if writing else "read")
 

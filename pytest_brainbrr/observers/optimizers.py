@@ -322,7 +322,8 @@ def _updates(
     """Return weight norm, update norm, share changed, descent and finiteness per tensor, in one transfer per device."""
     results: list[Any] = [(None, None, None, None, None)] * len(tensors)
     groups: dict[torch.device, list[tuple[int, Tensor]]] = {}
-    for place, (tensor, old) in enumerate(zip(tensors, before, strict=False)):
+    for place, (tensor, kept) in enumerate(zip(tensors, before, strict=False)):
+        old = kept
         if (
             old is None
             or not plain(tensor)
@@ -364,7 +365,7 @@ def _updates(
                 weight,
                 update,
                 changed,
-                None if descent != descent and gradients[place] is None else descent,
+                None if gradients[place] is None else descent,
                 good,
             )
     return results
