@@ -1,7 +1,7 @@
 """What stands beside the scan in Mamba-2, each with a backward pass written by hand: convolution and gated norm.
 
-Automatic differentiation keeps every intermediate and walks over it again; these keep their inputs only and make the
-rest again, which on a CPU is faster as well as smaller. All work on channels-last tensors (B, L, C).
+Automatic differentiation keeps every intermediate and walks over it again; these keep little more than their inputs
+and make the rest again, which on a CPU is faster as well as smaller. All work on channels-last tensors (B, L, C).
 """
 
 from typing import Any
@@ -43,16 +43,17 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _ConvSilu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        return functional.silu(_depthwise(x, weight, bias)[:, : x.shape[1]])
+        convolved = _depthwise(x, weight, bias)[:, : x.shape[1]]
+        ctx.save_for_backward(x, weight, convolved)
+        return functional.silu(convolved)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight, bias = ctx.saved_tensors
+        x, weight, convolved = ctx.saved_tensors
         length, last = x.shape[1], weight.shape[1] - 1
         with torch.autocast(dy.device.type, enabled=False):
-            dv = silu_backward(dy, _depthwise(x, weight, bias)[:, :length])
+            dv = silu_backward(dy, convolved)
             # Step s went to steps s to s + K - 1: the same convolution with the taps reversed, read K - 1 steps later.
             dx = _depthwise(dv, weight.flip(1), None)[:, last:]
             taps = [(dv[:, last - tap :] * x[:, : length - last + tap]).sum((0, 1)) for tap in range(last + 1)]

@@ -1,9 +1,9 @@
 """Write ``mamba2.npz``: what mamba-ssm's own layer computes from its own weights, for our layer to repeat.
 
 Needs mamba-ssm 2.3.1 built without CUDA, triton, einops and huggingface_hub beside torch (see docs/models.md). The
-layer is ``mamba_ssm.Mamba2`` itself, run through its own forward; only the two kernels in it that want a GPU are replaced by
-mamba-ssm's pure-PyTorch references of them: the scan by ``ssd_minimal_discrete`` (the forward value checked against
-``ssd_chunk_scan_combined_ref``, whose gradients are NaN at the default initialization) and the gated norm by
+layer is ``mamba_ssm.Mamba2`` itself, run through its own forward; only the two kernels in it that want a GPU are
+replaced by mamba-ssm's pure-PyTorch references of them: the scan by ``ssd_minimal_discrete`` (its value checked
+against ``ssd_chunk_scan_combined_ref``, whose gradients are NaN at the default initialization) and the gated norm by
 ``rms_norm_ref``.
 """
 
@@ -80,8 +80,8 @@ def make(shape: dict[str, int]) -> tuple[torch.nn.Module, torch.Tensor, torch.Te
     return layer, u, out
 
 
-def main() -> None:
-    """Write the golden file."""
+def main(path: Path) -> None:
+    """Write the golden file to ``path``."""
     arrays: dict[str, np.ndarray] = {}
     for name, shape in SHAPES.items():
         layer, u, out = make(shape)
@@ -89,9 +89,8 @@ def main() -> None:
         arrays |= {f"{name}/state/{key}": value.float().numpy() for key, value in layer.state_dict().items()}
         arrays |= {f"{name}/grad/{key}": p.grad.numpy() for key, p in layer.named_parameters()}
         arrays |= {f"{name}/u": u.detach().numpy(), f"{name}/out": out.detach().numpy(), f"{name}/du": u.grad.numpy()}
-    np.savez_compressed(GOLDEN, **arrays)
-    print(f"{GOLDEN.name}: {GOLDEN.stat().st_size} bytes")
+    np.savez_compressed(path, **arrays)
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if sys.argv[1:] else GOLDEN)
