@@ -64,7 +64,7 @@ class _Seen:
 
     def base(self, loader: str) -> str:
         dataset = self.loaders.get(loader, {}).get("dataset")
-        return str(self.datasets.get(dataset, {}).get("base") or dataset)
+        return str(self.datasets.get(dataset, {}).get("base") or dataset or f"data of {loader}")
 
     @property
     def one_batch(self) -> bool:

@@ -45,6 +45,7 @@ class Loaders:
         self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
         self._numbers: dict[str, int] = {}
         self._known: set[str] = set()
+        self._lists: dict[int, tuple[str, weakref.ref[Any]]] = {}
         self._order = 0
 
     def install(self) -> None:
@@ -87,7 +88,7 @@ class Loaders:
         self.watch.emit(
             "loader",
             id=identity,
-            dataset=self.dataset(loader.dataset),
+            dataset=self.dataset(loader.dataset, loader),
             batch_size=loader.batch_size,
             batches=_length(loader),
             sampler=type(shown).__name__,
@@ -107,12 +108,12 @@ class Loaders:
         )
         return identity
 
-    def dataset(self, dataset: Any) -> str | None:
+    def dataset(self, dataset: Any, loader: Any = None) -> str | None:
         """Record a dataset once and return its id."""
         try:
             identity = self.watch.registry.name(dataset, "d")
         except TypeError:
-            return None  # lists and tuples cannot be referred to weakly
+            return self._list(dataset, loader)
         if identity in self._known:
             return identity
         self._known.add(identity)
@@ -125,6 +126,26 @@ class Loaders:
             base=self.dataset(base) if base is not dataset else identity,
             subset=indices if indices is not None and len(indices) <= MAX_INDICES else None,
             iterable=isinstance(dataset, data.IterableDataset),
+        )
+        return identity
+
+    def _list(self, dataset: Any, loader: Any) -> str | None:
+        """Record a list or tuple, which cannot be referred to weakly: it lives as long as a loader that holds it."""
+        identity, holder = self._lists.get(id(dataset), (None, None))
+        if identity is not None and holder is not None and getattr(holder(), "dataset", None) is dataset:
+            return identity
+        if loader is None:
+            return None
+        identity = f"d{type(dataset).__name__}{len(self._lists)}"
+        self._lists[id(dataset)] = (identity, weakref.ref(loader))
+        self.watch.emit(
+            "dataset",
+            id=identity,
+            **{"class": type(dataset).__name__},
+            length=_length(dataset),
+            base=identity,
+            subset=None,
+            iterable=False,
         )
         return identity
 

@@ -136,14 +136,17 @@ def _rows(value: Tensor) -> dict[str, Any]:
 
 
 def _forms(value: Tensor) -> list[str | None]:
-    """Return a digest of where each row rises along its last dimension: that of one signal at any scale and offset."""
+    """Return a digest of where each row rises along its last dimension: that of one signal at any scale and offset.
+
+    Rows padded along the first of their own dimensions keep theirs.
+    """
     start = value[..., : FORM + 1]
     rises = (start[..., 1:] > start[..., :-1]).flatten(1)[:, :FORM].cpu().numpy()
     if not rises.shape[1]:
         return [None] * len(value)
     counts, length = rises.sum(1).tolist(), rises.shape[1]
     return [
-        text_digest(row.tobytes()) if SHAPELESS <= count <= length - SHAPELESS else None
+        text_digest(row.tobytes().strip(b"\0")) if SHAPELESS <= count <= length - SHAPELESS else None
         for row, count in zip(rises, counts, strict=True)
     ]
 
