@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_brainbrr.mirror import WriteGuard
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Run
 from pytest_brainbrr.touching import touch
@@ -162,6 +163,7 @@ def _call(spec: Spec, watch: Any = None) -> object:
 
 def _run_script(command: list[str]) -> object:
     """Run a script as ``python SCRIPT ARGUMENTS`` would: as __main__, its folder first on the path."""
+    WriteGuard(Path.cwd()).install()
     path = command[0]
     if path == "-m":
         sys.argv = [command[1], *command[2:]]
@@ -169,7 +171,7 @@ def _run_script(command: list[str]) -> object:
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
         return None
     sys.argv = list(command)
-    sys.path.insert(0, str(Path(path).resolve().parent))
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120 (links are not followed)
     runpy.run_path(path, run_name="__main__")
     return None
 

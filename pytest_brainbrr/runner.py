@@ -16,6 +16,7 @@ from typing import Any
 
 from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
+from pytest_brainbrr.mirror import mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.processes import execute
 from pytest_brainbrr.results import Report
@@ -211,8 +212,8 @@ class Runs:
         command = self.target.script_arguments
         if command[:1] in (["python"], ["python3"]):
             command = command[1:]
-        if command[0] != "-m":
-            command[0] = str(Path(command[0]).resolve())
+        if command[0] != "-m" and not Path(command[0]).resolve().is_relative_to(Path.cwd()):
+            command[0] = str(Path(command[0]).resolve())  # else it runs from the mirror, relative as it was given
         return command
 
     def _execute_all(self, specs: list[Spec]) -> None:
@@ -234,7 +235,7 @@ class Runs:
         (home / "work").mkdir(parents=True)
         (home / "trace").mkdir()
         if self.target.script is not None:
-            _mirror(Path.cwd(), home / "work", skip=self.folder)
+            mirror(Path.cwd(), home / "work", skip=self.folder)
         spec.write(home / "spec.json")
         began = time.monotonic()
         how = execute(spec, home, timeout_s=self.target.timeout_s, fresh=spec.plan in FRESH)
@@ -305,11 +306,3 @@ def _available_mb() -> float:
     except OSError:
         pass  # not Linux: one run at a time needs no figure
     return 0.0
-
-
-def _mirror(source: Path, folder: Path, *, skip: Path) -> None:
-    """Let a script find the files of the folder it is started from, while what it writes stays apart."""
-    for entry in list(source.iterdir())[:2000]:
-        if entry.resolve() == skip or skip.is_relative_to(entry.resolve()):
-            continue
-        (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())

@@ -5,6 +5,7 @@ no path. What a key means is left to the checks.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
+from pytest_brainbrr.mirror import WRITE_EVENT
 from pytest_brainbrr.observers.core import Watch, caller
 from pytest_brainbrr.observers.models import Models
 from pytest_brainbrr.observers.snapshots import Snapshots
@@ -126,6 +128,8 @@ class Checkpoints:
                 watch = observer.watch
                 if watch.busy or not watch.active or observer._depth:
                     return original(*args, **kwargs)
+                # torch.save opens a path in C++, where the interpreter's own event for it is not raised.
+                sys.audit(WRITE_EVENT, _destination(place, args, kwargs))
                 event: dict[str, Any] = {}
                 with watch.observing("checkpoints"):
                     event.update(observer._before_write(writer, place, args, kwargs))
@@ -149,11 +153,7 @@ class Checkpoints:
 
     def _before_write(self, writer: str, place: int, args: Any, kwargs: Any) -> dict[str, Any]:
         first = args[0] if args else next((kwargs[key] for key in ("obj", "tensors", "value") if key in kwargs), None)
-        to = (
-            args[place]
-            if len(args) > place
-            else next((kwargs[key] for key in ("f", "filename", "file") if key in kwargs), None)
-        )
+        to = _destination(place, args, kwargs)
         if not isinstance(to, str | os.PathLike):
             to = getattr(to, "name", None)
         path = self.watch.path(to)
@@ -294,6 +294,12 @@ class Checkpoints:
             by=caller(),
             **event,
         )
+
+
+def _destination(place: int, args: Any, kwargs: Any) -> Any:
+    if len(args) > place:
+        return args[place]
+    return next((kwargs[key] for key in ("f", "filename", "file") if key in kwargs), None)
 
 
 def _size(path: Any) -> int | None:

@@ -8,6 +8,9 @@ from pytest_brainbrr.results import Outcome, Report
 
 Line = tuple[str, dict[str, bool]]
 
+REASONS = 5
+"""How many reasons of vacuous checks the summary of a target names: it is to fit on one screen."""
+
 NOT_FOR_TRAINING = "A smoke run shows that the machinery works. Its checkpoints are not for training."
 
 
@@ -56,12 +59,19 @@ def _outcome_lines(outcome: Outcome, *, verbose: bool) -> list[Line]:
 
 
 def _vacuous_lines(outcomes: Sequence[Outcome]) -> list[Line]:
-    """Say each reason once, with the checks it silenced."""
+    """Say the reasons that silenced most checks, each once."""
     by_reason: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.status == "vacuous":
             by_reason.setdefault(outcome.reason, []).append(outcome.check)
-    return [(f"    vacuous  {', '.join(checks)}: {reason}", {"yellow": True}) for reason, checks in by_reason.items()]
+    reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    lines: list[Line] = [
+        (f"    vacuous  {', '.join(checks)}: {reason}", {"yellow": True}) for reason, checks in reasons[:REASONS]
+    ]
+    rest = [check for _, checks in reasons[REASONS:] for check in checks]
+    if rest:
+        lines.append((f"    vacuous  {len(rest)} more, each with its reason: -v", {"yellow": True}))
+    return lines
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

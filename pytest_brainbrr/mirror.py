@@ -1,0 +1,119 @@
+"""A working folder for a script that reads the user's files and never writes them.
+
+The folder the script is started from is mirrored by symbolic links. Before the script writes, renames or removes
+below the mirror, the place becomes real: a linked folder turns into a folder of links, a linked file into a copy.
+
+Limits: Python's own file calls and ``torch.save`` are noticed; a C library that opens a linked file for writing by
+itself is not, and absolute paths outside the mirror are the script's own business.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+WRITE_EVENT = "pytest_brainbrr.write"
+"""Audit event that a watcher raises before a file is written in a way the interpreter does not see."""
+
+WRITING = {
+    WRITE_EVENT: (0,),
+    "open": (0,),
+    "os.mkdir": (0,),
+    "os.rename": (0, 1),
+    "os.remove": (0,),
+    "os.rmdir": (0,),
+    "os.truncate": (0,),
+    "os.chmod": (0,),
+    "os.utime": (0,),
+    "os.link": (1,),
+    "os.symlink": (1,),
+    "shutil.rmtree": (0,),
+}
+"""Audit event -> which of its arguments are paths that are written."""
+
+
+def mirror(source: Path, folder: Path, *, skip: Path) -> None:
+    """Link everything of ``source`` into ``folder``, leaving out ``skip`` and what leads to it.
+
+    Args:
+        source: folder to mirror.
+        folder: an existing folder.
+        skip: folder of the smoke run itself, which may lie inside ``source``.
+    """
+    for entry in os.scandir(source):
+        target = Path(entry.path).resolve()
+        if target == skip:
+            continue
+        if skip.is_relative_to(target):
+            (folder / entry.name).mkdir()
+            mirror(target, folder / entry.name, skip=skip)
+        else:
+            (folder / entry.name).symlink_to(target, target_is_directory=entry.is_dir())
+
+
+class WriteGuard:
+    """Makes places below a mirror real just before they are written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 (resolve would follow the links)
+        self._busy = False
+
+    def install(self) -> None:
+        """Listen to the interpreter's file calls, for the rest of the process: audit hooks cannot be taken away."""
+        sys.addaudithook(self._audit)
+
+    def make_real(self, path: str | os.PathLike[str], *, keep: bool) -> None:
+        """Turn the links on the way to ``path`` into folders, and a link at ``path`` into a file of its own.
+
+        Args:
+            path: a place about to be written; outside the mirror nothing happens.
+            keep: whether the file's content is still wanted (appending, updating in place, changing its times).
+        """
+        place = Path(os.path.abspath(path))  # noqa: PTH100
+        if self.folder not in place.parents:
+            return
+        for parent in reversed(place.relative_to(self.folder).parents):
+            self._unfold(self.folder / parent)
+        if place.is_symlink() and place.is_file():
+            original = place.resolve()
+            place.unlink()
+            if keep:
+                shutil.copy2(original, place)
+
+    def _unfold(self, folder: Path) -> None:
+        if not folder.is_symlink() or not folder.is_dir():
+            return
+        source = folder.resolve()
+        folder.unlink()
+        folder.mkdir()
+        for entry in os.scandir(source):
+            (folder / entry.name).symlink_to(entry.path, target_is_directory=entry.is_dir())
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if event not in WRITING or self._busy:
+            return
+        keep = event != WRITE_EVENT
+        if event == "open":
+            # Python's own open passes the flags too; what is made afresh needs no copy of what was there.
+            flags = args[2] if isinstance(args[2], int) else os.O_RDONLY
+            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+                return
+            keep = not (flags & os.O_TRUNC and flags & os.O_CREAT)
+        self._busy = True
+        try:
+            for place in WRITING[event]:
+                path = args[place]
+                if isinstance(path, str | bytes | os.PathLike):
+                    self._one(event, os.fsdecode(path), keep=keep)
+        finally:
+            self._busy = False
+
+    def _one(self, event: str, path: str, *, keep: bool) -> None:
+        """Handle one path of one call. Removing or renaming a link leaves what it leads to alone."""
+        if event in {"open", WRITE_EVENT, "os.truncate", "os.chmod", "os.utime"}:
+            self.make_real(path, keep=keep)
+        elif event == "shutil.rmtree":
+            self.make_real(Path(path) / "x", keep=True)
+        else:
+            self.make_real(Path(path).parent / "x", keep=True)
