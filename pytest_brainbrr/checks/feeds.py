@@ -165,16 +165,23 @@ def _unique(digests: list[str | None], kind: str) -> dict[str, int]:
 
 
 def losses_of(trace: Trace, feed: Feed) -> list[dict[str, Any]]:
-    """Return the loss calls that this model call fed."""
+    """Return the loss calls that this model call fed: by storage, by the graph, or, without a graph, by their place."""
     number = feed.call["call"]
-    linked = [loss for loss in trace.events("loss") if loss.get("input_from") == number]
-    if linked:
+    losses = trace.events("loss")
+    linked = [loss for loss in losses if loss.get("input_from") == number]
+    unknown = [loss for loss in losses if loss.get("input_from") is None]
+    if linked or not unknown:
         return linked
-    later = [other.call["n"] for other in feeds(trace) if other.call["n"] > feed.call["n"]]
-    end = min(later, default=float("inf"))
-    return [
-        loss for loss in trace.events("loss") if feed.call["n"] < loss["n"] < end and loss.get("input_from") is None
-    ]
+    reached = {
+        call
+        for backward in trace.events("backward")
+        if number in backward["forwards"] and len(backward["forwards"]) == 1
+        for call in backward["losses"]
+    }
+    if reached:
+        return [loss for loss in unknown if loss["call"] in reached]
+    end = min((other.call["n"] for other in feeds(trace) if other.call["n"] > feed.call["n"]), default=float("inf"))
+    return [loss for loss in unknown if feed.call["n"] < loss["n"] < end]
 
 
 def argument(loss: Mapping[str, Any], name: str) -> Fact | None:

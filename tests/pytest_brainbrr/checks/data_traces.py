@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (events read best on one line)
 """Tiny traces written by hand: a loader over ten samples, a model, steps, validation. Every fact can be changed."""
 
 import itertools
@@ -54,12 +55,13 @@ class Story:
         self.step = 0
         self.calls = itertools.count()
         self.losses = itertools.count()
-        self.after = False
-        self.add("process", plan="straight", seed=0, max_steps=6, resume_from=None, data="normal", limit=None, **process)
+        self.add(
+            "process", plan="straight", seed=0, max_steps=6, resume_from=None, data="normal", limit=None, **process
+        )
 
     def add(self, kind, **fields):
         event = {"kind": kind, "n": len(self.events), "t": float(len(self.events)), "pid": 1, "role": "main"}
-        event |= {"step": self.step, "after": self.after} | fields
+        event |= {"step": self.step, "after": False} | fields
         self.events.append(event)
         return event
 
@@ -72,7 +74,14 @@ class Story:
         return self.add("loader", **(facts | changes))
 
     def dataset(self, name="d1", length=10, base=None, subset=None, **changes):
-        facts = {"id": name, "class": "Windows", "length": length, "base": base or name, "subset": subset, "iterable": False}
+        facts = {
+            "id": name,
+            "class": "Windows",
+            "length": length,
+            "base": base or name,
+            "subset": subset,
+            "iterable": False,
+        }
         return self.add("dataset", **(facts | changes))
 
     def begin(self, loader="l1", number=1, name=None, sampler_epoch=None):
@@ -82,9 +91,13 @@ class Story:
 
     def end(self, loader="l1", number=1, batches=0, action="end", sampler_epoch=None):
         name = f"{loader}-i{number}"
-        self.add("epoch", id=name, loader=loader, action=action, number=number, batches=batches, sampler_epoch=sampler_epoch)
+        self.add(
+            "epoch", id=name, loader=loader, action=action, number=number, batches=batches, sampler_epoch=sampler_epoch
+        )
 
-    def batch(self, indices, *, loader="l1", epoch="l1-i1", position=0, x=None, y=None, split="train", tensors=None, **others):
+    def batch(
+        self, indices, *, loader="l1", epoch="l1-i1", position=0, x=None, y=None, split="train", tensors=None, **others
+    ):
         x = fact("0", [(split, index) for index in indices]) if x is None else x
         y = label("1", [index % 2 for index in indices]) if y is None else y
         return self.add(
@@ -102,7 +115,17 @@ class Story:
             loader=[batch["epoch"], batch["position"]] if batch else None,
         )  # fmt: skip
 
-    def loss(self, call, target, *, target_from=None, grad=True, value=0.5, function="binary_cross_entropy_with_logits", given=None):
+    def loss(
+        self,
+        call,
+        target,
+        *,
+        target_from=None,
+        grad=True,
+        value=0.5,
+        function="binary_cross_entropy_with_logits",
+        given=None,
+    ):
         given = given or dict(call["outputs"][0], at="input")
         return self.add(
             "loss", call=next(self.losses), function=function, by="net", inside=None, reduction="mean", options={},
@@ -140,16 +163,27 @@ class Story:
 
     def trace(self, how="returned"):
         code = {"raised": 1, "system_exit": 1}.get(how, 0)
-        self.after = True
-        self.add("exit", how=how, code=code, exception=None, message="", last_lines=[], steps=self.step, seconds=1.0)
-        return Trace(self.events)
+        done = {
+            "kind": "exit",
+            "n": len(self.events),
+            "t": 0.0,
+            "pid": 1,
+            "role": "main",
+            "step": self.step,
+            "after": True,
+        }
+        done |= {"how": how, "code": code, "exception": None, "message": "", "last_lines": [], "steps": self.step}
+        return Trace([*self.events, done])
 
 
 def healthy(**changes):
     """Return a story of six steps over ten samples with two validations on others."""
     story = Story()
     story.dataset("d1"), story.dataset("d2", length=4)
-    story.loader("l1", "d1"), story.loader("l2", "d2", sampler="SequentialSampler", sampler_kind="sequential", num_samples=4, batches=2)
+    (
+        story.loader("l1", "d1"),
+        story.loader("l2", "d2", sampler="SequentialSampler", sampler_kind="sequential", num_samples=4, batches=2),
+    )
     order = [[3, 7], [1, 0], [9, 2], [4, 6], [5, 8], [2, 4]]
     story.begin("l1")
     for number, indices in enumerate(order[:3]):
