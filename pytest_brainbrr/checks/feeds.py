@@ -121,6 +121,7 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
     """
     training = train_feeds(trace)
     passes = {feed.batch["epoch"] for feed in training if feed.batch is not None}
+    loaders = {feed.batch["loader"] for feed in training if feed.batch is not None}
     inputs = {(feed.call["step"], given.get("digest")) for feed in training for given in feed.inputs}
     modes_matter = any(feed.call["phase"] == "eval" and not feed.call["training"] for feed in feeds(trace))
     found = []
@@ -129,6 +130,8 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
             continue
         if feed.batch is not None and feed.batch["epoch"] in passes:
             continue
+        if feed.batch is not None and feed.call["training"] and feed.batch["loader"] in loaders:
+            continue  # Statistics of normalization are renewed on training data.
         if feed.batch is None and any((feed.call["step"], one.get("digest")) in inputs for one in feed.inputs):
             continue
         found.append(feed)
