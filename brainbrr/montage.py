@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,15 @@ def derive(labels: Sequence[str], montage: str = "referential", *, where: object
     Raises:
         DataError: electrodes other than Fz and Pz are missing, or one stands in the file twice.
     """
+    try:
+        return _derive(tuple(labels), montage)
+    except DataError as error:
+        error.where = None if where is None else str(where)
+        raise
+
+
+@lru_cache(maxsize=256)  # thousands of files share a few lists of labels
+def _derive(labels: tuple[str, ...], montage: str) -> Derivation:
     electrodes: dict[str, int] = {}
     pairs: dict[tuple[str, str], int] = {}
     for place, label in enumerate(labels):
@@ -122,9 +132,7 @@ def derive(labels: Sequence[str], montage: str = "referential", *, where: object
         first, second = found
         if second is None:
             if first in electrodes:
-                raise DataError(
-                    f"channel {first} stands twice", where=where, got=f"{labels[electrodes[first]]!r} and {label!r}"
-                )
+                raise DataError(f"channel {first} stands twice", got=f"{labels[electrodes[first]]!r} and {label!r}")
             electrodes[first] = place
         else:
             pairs.setdefault((first, second), place)  # CHB-MIT holds T8-P8 twice, with equal samples
@@ -134,9 +142,7 @@ def derive(labels: Sequence[str], montage: str = "referential", *, where: object
         hint = None
         if montage == "referential" and len(pairs) >= 16:
             hint = "These channels are bipolar: set data.montage: bipolar"
-        raise DataError(
-            f"missing channels: {', '.join(missing)}", where=where, got=f"{len(labels)} channels", hint=hint
-        )
+        raise DataError(f"missing channels: {', '.join(missing)}", got=f"{len(labels)} channels", hint=hint)
     sources = sorted({place for expression in expressions for place in expression})
     weights = np.zeros((len(rows), len(sources)), np.float32)
     for row, expression in enumerate(expressions):

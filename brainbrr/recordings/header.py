@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Channel:
-    """One signal of the file, as its header declares it."""
+    """One signal of the file, as its header declares it: texts, to be judged where the channel is wanted."""
 
     label: str
     unit: str
@@ -37,14 +37,44 @@ class Header:
     """The parts of an EDF header that say how to read the samples."""
 
     path: Path
-    channels: tuple[Channel, ...]
+    labels: tuple[str, ...]
+    """Channel labels in the file's order."""
+    samples_per_record: tuple[int, ...]
     n_records: int
     record_s: Fraction
+    variable: bytes
+    """The header's second part, one column of fields after the other."""
+
+    def channel(self, place: int) -> Channel:
+        """Return the channel at a place in the file."""
+        n = len(self.labels)
+
+        def text(name: str) -> str:
+            before, width = _COLUMNS[name]
+            return _text(self.variable, n * before + place * width, width)
+
+        return Channel(
+            label=self.labels[place],
+            unit=text("unit"),
+            physical_min=text("physical_min"),
+            physical_max=text("physical_max"),
+            digital_min=text("digital_min"),
+            digital_max=text("digital_max"),
+            samples_per_record=self.samples_per_record[place],
+        )
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Channel labels in the file's order."""
-        return tuple(channel.label for channel in self.channels)
+    def channels(self) -> tuple[Channel, ...]:
+        """All channels, in the file's order."""
+        return tuple(map(self.channel, range(len(self.labels))))
+
+
+# Bytes per channel before a column, and its width.
+_COLUMNS = {
+    "label": (0, 16), "transducer": (16, 80), "unit": (96, 8), "physical_min": (104, 8), "physical_max": (112, 8),
+    "digital_min": (120, 8), "digital_max": (128, 8), "prefilter": (136, 80), "samples": (216, 8),
+    "reserved": (224, 32),
+}  # fmt: skip
 
 
 def read_header(path: Path) -> Header:
@@ -73,21 +103,27 @@ def read_header(path: Path) -> Header:
             "a discontinuous recording (EDF+D): its gaps would be read as if they were not there", where=path
         )
     n_records = _integer(fixed, 236, 8, "number of records", path)
-    record_s = Fraction(_number(fixed, 244, 8, "duration of a record", path))
+    record_s = _fraction(_text(fixed, 244, 8), "duration of a record", path)
     if n_records < 1 or record_s <= 0:
         raise DataError(
             "the header declares no signal", where=path, got=f"{n_records} records of {float(record_s):g} s"
         )
-    channels = _channels(variable, n_signals, path)
-    record_bytes = 2 * sum(channel.samples_per_record for channel in channels)
-    if size != header_bytes + n_records * record_bytes:
+    labels = tuple(_column(variable, n_signals, "label"))
+    counts = tuple(
+        _int(text, "number of samples", f"{path}: channel {label!r}")
+        for label, text in zip(labels, _column(variable, n_signals, "samples"), strict=True)
+    )
+    if min(counts) < 0:
+        raise DataError("a negative number of samples", where=path, got=min(counts))
+    expected = header_bytes + n_records * 2 * sum(counts)
+    if size != expected:
         raise DataError(
             "the file's size does not fit its header: cut, or still being written",
             where=path,
             got=f"{size} bytes",
-            expected=f"{header_bytes + n_records * record_bytes} for {n_records} records",
+            expected=f"{expected} for {n_records} records",
         )
-    return Header(path, channels, n_records, record_s)
+    return Header(path, labels, counts, n_records, record_s, variable)
 
 
 def check_channels(header: Header, places: tuple[int, ...]) -> tuple[Fraction, int]:
@@ -97,19 +133,17 @@ def check_channels(header: Header, places: tuple[int, ...]) -> tuple[Fraction, i
         DataError: an unknown or blank unit, an empty range, or different rates, each naming the channel.
     """
     for place in places:
-        channel = header.channels[place]
+        channel = header.channel(place)
         where = f"{header.path}: channel {channel.label!r}"
         if channel.unit not in UNITS_UV:
             raise DataError("unknown physical unit", where=where, got=repr(channel.unit), expected="uV, mV or V")
-        low, high = (_parse(text, "digital range", where) for text in (channel.digital_min, channel.digital_max))
+        low, high = (_float(text, "digital range", where) for text in (channel.digital_min, channel.digital_max))
         if not -32768 <= low < high <= 32767:
-            raise DataError("impossible digital range", where=where, got=f"{float(low):g} to {float(high):g}")
-        low, high = (_parse(text, "physical range", where) for text in (channel.physical_min, channel.physical_max))
+            raise DataError("impossible digital range", where=where, got=f"{low:g} to {high:g}")
+        low, high = (_float(text, "physical range", where) for text in (channel.physical_min, channel.physical_max))
         if low == high:
-            raise DataError(
-                "the physical range is empty: the scale is lost", where=where, got=f"{float(low):g} to {float(high):g}"
-            )
-    counts = {header.channels[place].samples_per_record for place in places}
+            raise DataError("the physical range is empty: the scale is lost", where=where, got=f"{low:g} to {high:g}")
+    counts = {header.samples_per_record[place] for place in places}
     if len(counts) != 1 or not min(counts):
         rates = ", ".join(f"{float(count / header.record_s):g}" for count in sorted(counts))
         raise DataError("the wanted channels differ in their sampling rate", where=header.path, got=f"{rates} Hz")
@@ -127,28 +161,9 @@ def _n_signals(fixed: bytes, path: Path) -> int:
     return n_signals
 
 
-_FIELDS = (("label", 16), ("transducer", 80), ("unit", 8), ("physical_min", 8), ("physical_max", 8), ("digital_min", 8),
-           ("digital_max", 8), ("prefilter", 80), ("samples", 8), ("reserved", 32))  # fmt: skip
-
-
-def _channels(variable: bytes, n_signals: int, path: Path) -> tuple[Channel, ...]:
-    columns: dict[str, list[str]] = {}
-    offset = 0
-    for name, width in _FIELDS:
-        columns[name] = [_text(variable, offset + i * width, width) for i in range(n_signals)]
-        offset += width * n_signals
-    channels = []
-    for i in range(n_signals):
-        where = f"{path}: channel {columns['label'][i]!r}"
-        samples = int(_parse(columns["samples"][i], "number of samples", where, _INTEGER))
-        if samples < 0:
-            raise DataError("a negative number of samples", where=where, got=samples)
-        named = {
-            name: columns[name][i]
-            for name in ("label", "unit", "physical_min", "physical_max", "digital_min", "digital_max")
-        }
-        channels.append(Channel(**named, samples_per_record=samples))
-    return tuple(channels)
+def _column(variable: bytes, n_signals: int, name: str) -> list[str]:
+    before, width = _COLUMNS[name]
+    return [_text(variable, before * n_signals + place * width, width) for place in range(n_signals)]
 
 
 def _text(block: bytes, offset: int, width: int) -> str:
@@ -157,14 +172,25 @@ def _text(block: bytes, offset: int, width: int) -> str:
 
 
 def _integer(block: bytes, offset: int, width: int, name: str, where: object) -> int:
-    return int(_parse(_text(block, offset, width), name, where, _INTEGER))
+    return _int(_text(block, offset, width), name, where)
 
 
-def _number(block: bytes, offset: int, width: int, name: str, where: object) -> Fraction:
-    return _parse(_text(block, offset, width), name, where)
+def _int(text: str, name: str, where: object) -> int:
+    _check_number(text, name, where, _INTEGER)
+    return int(text)
 
 
-def _parse(text: str, name: str, where: object, pattern: re.Pattern[str] = _NUMBER) -> Fraction:
-    if not (text.isascii() and pattern.fullmatch(text)):
-        raise DataError(f"unreadable {name} in the EDF header", where=where, got=repr(text), expected="a number")
+def _float(text: str, name: str, where: object) -> float:
+    _check_number(text, name, where, _NUMBER)
+    return float(text.replace(",", "."))
+
+
+def _fraction(text: str, name: str, where: object) -> Fraction:
+    _check_number(text, name, where, _NUMBER)
     return Fraction(text.replace(",", "."))
+
+
+def _check_number(text: str, name: str, where: object, pattern: re.Pattern[str]) -> None:
+    # Python would also take underscores, infinities and the digits of other scripts.
+    if not (pattern.fullmatch(text) and text.isascii()):
+        raise DataError(f"unreadable {name} in the EDF header", where=where, got=repr(text), expected="a number")

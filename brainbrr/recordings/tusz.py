@@ -3,8 +3,10 @@
 Label files of the same stem lie beside: ``.csv_bi`` or ``.csv``.
 """
 
+import os
 import re
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 
 from brainbrr.errors import DataError
 from brainbrr.recordings.labels import read_tusz_labels
@@ -23,35 +25,39 @@ class Tusz:
 
     def matches(self, key: str) -> bool:
         """Say whether a path relative to the corpus has the layout of this one."""
-        place = PurePosixPath(key)
-        return _STEM.fullmatch(place.stem) is not None and (
-            len(place.parts) == 1 or _MONTAGE.fullmatch(place.parts[-2]) is not None
-        )
+        folders, _, name = key.rpartition("/")
+        montage = folders.rpartition("/")[2]
+        return _STEM.fullmatch(name[:-4]) is not None and (not folders or _MONTAGE.fullmatch(montage) is not None)
 
     def locate(self, root: Path, key: str) -> Located:
         """Tell patient, split and label file from the place; ``.csv_bi`` is preferred to ``.csv``."""
-        path = root / key
-        found = _STEM.fullmatch(path.stem)
+        *folders, name = key.split("/")
+        found = _STEM.fullmatch(name[:-4])
         if found is None:
-            raise DataError("not a name of TUSZ", where=path, expected="<patient>_sNNN_tNNN.edf")
-        folders = PurePosixPath(key).parts[:-1]
+            raise DataError("not a name of TUSZ", where=root / key, expected="<patient>_sNNN_tNNN.edf")
         sessions = [part for part in folders if _SESSION.fullmatch(part)]
         montages = [part for part in folders if _MONTAGE.fullmatch(part)]
-        # The corpus folder may itself lie inside a split: then its own path tells which.
-        above = (*root.resolve().parts, *folders)
-        split = next((part for part in reversed(above) if part in SPLITS), None)
-        labels = (path.with_suffix(suffix) for suffix in (".csv_bi", ".csv"))
+        split = next((part for part in reversed(folders) if part in SPLITS), None)
+        # Plain text: pathlib would cost more than all the rest for thousands of files.
+        base = f"{root}/{key[:-4]}"
+        label = next((base + suffix for suffix in (".csv_bi", ".csv") if os.path.isfile(base + suffix)), None)  # noqa: PTH113
         return Located(
-            path=path,
+            path=Path(base + key[-4:]),
             key=key,
             patient=found["patient"].lower(),
-            split=split,
+            split=split or _split_above(root),
             session=sessions[-1] if sessions else found["session"],
             montage=montages[-1] if montages else "",
-            annotation=next((label for label in labels if label.is_file()), None),
+            annotation=None if label is None else Path(label),
         )
 
     def annotate(self, located: Located) -> Annotation:
         """Read the label file."""
         assert located.annotation is not None
         return read_tusz_labels(located.annotation)
+
+
+@lru_cache(maxsize=16)
+def _split_above(root: Path) -> str | None:
+    """Return the split that the corpus folder itself lies in, where it is one split or a part of one."""
+    return next((part for part in reversed(root.resolve().parts) if part in SPLITS), None)

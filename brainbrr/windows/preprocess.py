@@ -39,9 +39,8 @@ def resampling_ratio(rate: Fraction, settings: Preprocessing) -> Fraction:
     return ratio
 
 
-def resampled_length(n_samples: int, rate: Fraction, settings: Preprocessing) -> int:
-    """Return the number of samples at the model's rate: those at times k / rate_hz within the recording."""
-    ratio = resampling_ratio(rate, settings)
+def resampled_length(n_samples: int, ratio: Fraction) -> int:
+    """Return the number of samples after resampling: those at times k / rate_hz within the recording."""
     return -(-n_samples * ratio.numerator // ratio.denominator)
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from brainbrr.montage import N_CHANNELS
 from brainbrr.recordings.edf import read_recording
 from brainbrr.recordings.types import Recording
 from brainbrr.windows import cache
-from brainbrr.windows.preprocess import preprocess, resampled_length
+from brainbrr.windows.preprocess import preprocess, resampled_length, resampling_ratio
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Store:
         self._contents = _Contents(self.directory / "contents.json")
         self._open: OrderedDict[str, Array] = OrderedDict()
         self._verified: set[str] = set()
+        self._ratios: dict[Fraction, Fraction] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -59,7 +61,9 @@ class Store:
 
     def n_samples(self, recording: Recording) -> int:
         """Return the length of a recording at the model's rate, without reading it."""
-        return resampled_length(recording.n_samples, recording.rate, self.preprocessing)
+        if recording.rate not in self._ratios:
+            self._ratios[recording.rate] = resampling_ratio(recording.rate, self.preprocessing)
+        return resampled_length(recording.n_samples, self._ratios[recording.rate])
 
     def entry(self, recording: Recording) -> Path:
         """Return where the array of a recording lies or would lie.
