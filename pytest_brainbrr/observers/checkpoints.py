@@ -4,6 +4,7 @@ Limits: formats of other libraries (HDF5, zarr, distributed checkpoints) show as
 no path. What a key means is left to the checks.
 """
 
+import io
 import os
 import sys
 import time
@@ -154,9 +155,7 @@ class Checkpoints:
     def _before_write(self, writer: str, place: int, args: Any, kwargs: Any) -> dict[str, Any]:
         first = args[0] if args else next((kwargs[key] for key in ("obj", "tensors", "value") if key in kwargs), None)
         to = _destination(place, args, kwargs)
-        if not isinstance(to, str | os.PathLike):
-            to = getattr(to, "name", None)
-        path = self.watch.path(to)
+        path = self._written_to(to)
         contents = Contents(first)
         if not contents.tensors and writer in {"pickle", "joblib"}:
             return {}
@@ -169,6 +168,18 @@ class Checkpoints:
             "by": caller(),
             **contents.fields(),
         }
+
+    def _written_to(self, to: Any) -> str | None:
+        """Return the path behind a path, an open file or a wrapper of one; None for a buffer."""
+        if isinstance(to, str | os.PathLike):
+            return self.watch.path(to)
+        name = getattr(to, "name", None)
+        if isinstance(name, int):
+            name = _path_of(name)
+        if isinstance(name, str | os.PathLike):
+            return self.watch.path(name)
+        # A wrapper of the trainer's own around the file it opened last.
+        return None if isinstance(to, io.BytesIO) else self.watch.shared.get("opened_last")
 
     def _wrap_read(self, reader: str) -> Callable[[Any], Any]:
         observer = self
@@ -213,11 +224,7 @@ class Checkpoints:
             if watch.active and not watch.busy:
                 with watch.observing("checkpoints"):
                     number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-                    try:
-                        path = watch.path(Path(f"/proc/self/fd/{number}").readlink())
-                    except OSError:
-                        path = None  # no /proc here, or no file behind it
-                    watch.emit("fsync", path=path)
+                    watch.emit("fsync", path=watch.path(_path_of(number)))
             return result
 
         return fsync
@@ -300,6 +307,13 @@ def _destination(place: int, args: Any, kwargs: Any) -> Any:
     if len(args) > place:
         return args[place]
     return next((kwargs[key] for key in ("f", "filename", "file") if key in kwargs), None)
+
+
+def _path_of(descriptor: int) -> Path | None:
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return None  # no /proc here, or no file behind it
 
 
 def _size(path: Any) -> int | None:

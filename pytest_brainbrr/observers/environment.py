@@ -116,6 +116,8 @@ class Environment:
         writing = bool(set(mode or "") & set("wax+")) or bool(
             isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
         )
+        if writing:
+            self.watch.shared["opened_last"] = self.watch.path(name)
         key = ("file", name, writing)
         if key not in self.watch.shared or (writing and self.watch.shared.pop("buffer_written", False)):
             self.watch.shared[key] = True
