@@ -31,7 +31,8 @@ _verdict(windows, require_seizures=True)
 spent, cpu = time.perf_counter() - start, time.process_time() - cpu
 grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 print(json.dumps({"s": round(spent, 3), "cpu_s": round(cpu, 3), "windows": len(windows),
-                  "seizure_windows": windows.n_seizure_windows, "recordings": windows.n_used, "grown_MB": round(grown, 1)}))
+                  "seizure_windows": windows.n_seizure_windows, "recordings": windows.n_used,
+                  "grown_MB": round(grown, 1)}))
 """
 
 

@@ -13,6 +13,7 @@ from brainbrr.recordings.single import unlabeled
 from brainbrr.recordings.splits import SPLITS, check_disjoint, split_recordings
 from brainbrr.recordings.types import Recording, Skipped
 from brainbrr.windows.dataset import Windows, check_skipped
+from brainbrr.windows.preprocess import resampling_ratio
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +48,31 @@ def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1
         raise DataError(f"no recording in split {split!r}", where=corpus.directory, got=f"{len(corpus.located)} in all")
     recordings: list[Recording] = []
     for located, indexed in zip(used[split], index_recordings(corpus, used[split], config.data.montage), strict=True):
-        if isinstance(indexed, Recording):
-            if config.windows.short == "skip" and indexed.duration_s < config.windows.length_s:
-                log.info("skipped %s: shorter than a window", located.key)
-                skipped.append(Skipped(located.key, f"shorter than a window ({indexed.duration_s:g} s)", bad=False))
-            else:
-                recordings.append(indexed)
+        error = indexed if isinstance(indexed, DataError) else _unusable(indexed, config)
+        if error is not None:
+            if isinstance(error, MissingLabelsError) or config.data.on_bad_recording == "error":
+                raise error
+            log.warning("skipped %s: %s", located.key, error)
+            skipped.append(Skipped(located.key, str(error)))
             continue
-        if isinstance(indexed, MissingLabelsError) or config.data.on_bad_recording == "error":
-            raise indexed
-        log.warning("skipped %s: %s", located.key, indexed)
-        skipped.append(Skipped(located.key, str(indexed)))
+        assert isinstance(indexed, Recording)
+        if config.windows.short == "skip" and indexed.duration_s < config.windows.length_s:
+            log.info("skipped %s: shorter than a window", located.key)
+            skipped.append(Skipped(located.key, f"shorter than a window ({indexed.duration_s:g} s)", bad=False))
+        else:
+            recordings.append(indexed)
     check_skipped(skipped, len(used[split]), config, split)
     return Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
+
+
+def _unusable(recording: Recording, config: Config) -> DataError | None:
+    """Return why a sound recording cannot be brought to the model's rate, or None."""
+    try:
+        resampling_ratio(recording.rate, config.preprocessing)
+    except DataError as error:
+        error.where = str(recording.path)
+        return error
+    return None
 
 
 def split_names(config: Config) -> list[str]:

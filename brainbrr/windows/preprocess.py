@@ -61,13 +61,13 @@ def preprocess(signal_CN: npt.NDArray[np.float32], rate: Fraction, settings: Pre
     from scipy import signal as dsp  # most of a second, spared where everything comes from the cache
 
     sections = _sections(float(rate), settings)
-    n = signal_CN.shape[1]
-    # An odd reflection of two seconds settles the slowest section; short recordings reflect what they have.
-    filtered_CN = dsp.sosfiltfilt(sections, signal_CN.astype(np.float64), axis=1, padlen=min(n - 1, int(2 * rate)))
-    out_CN = filtered_CN.astype(np.float32)
     ratio = resampling_ratio(rate, settings)
-    if ratio != 1:
-        out_CN = dsp.resample_poly(out_CN, ratio.numerator, ratio.denominator, axis=1)
+    n_channels, n = signal_CN.shape
+    out_CN = np.empty((n_channels, resampled_length(n, ratio)), np.float32)
+    for channel, out in zip(signal_CN, out_CN, strict=True):  # one at a time: the intermediates are twice as wide
+        # An odd reflection of two seconds settles the slowest section; short recordings reflect what they have.
+        filtered = dsp.sosfiltfilt(sections, channel.astype(np.float64), padlen=min(n - 1, int(2 * rate)))
+        out[:] = filtered if ratio == 1 else dsp.resample_poly(filtered, ratio.numerator, ratio.denominator)
     out_CN = _standardize(out_CN, settings)
     if settings.clip is not None:
         np.clip(out_CN, -settings.clip, settings.clip, out=out_CN)

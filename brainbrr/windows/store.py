@@ -28,7 +28,8 @@ Array = npt.NDArray[np.floating[Any]]
 
 # A file changed within this time of being looked at may change again without its time stamp telling.
 _SETTLED_NS = 2_000_000_000
-_MOST_OPEN = 128
+# Each open array holds a file descriptor.
+_MOST_OPEN = 256
 
 
 class Store:
@@ -116,9 +117,16 @@ class Store:
         """
         path = path or self.entry(recording)
         signal_CN, rate = read_recording(recording, self.data.montage)
-        if (signal_CN.shape[1], rate) != (recording.n_samples, recording.rate):
+        same_form = (signal_CN.shape[1], rate) == (recording.n_samples, recording.rate)
+        # The entry's name was made from the content before it was read.
+        if not same_form or self.entry(recording) != path:
             raise DataError("the recording changed while it was in use", where=recording.path)
-        cache.write_entry(path, preprocess(signal_CN, rate, self.preprocessing), self.key, recording.key)
+        try:
+            ready_CN = preprocess(signal_CN, rate, self.preprocessing)
+        except DataError as error:
+            error.where = error.where or str(recording.path)
+            raise
+        cache.write_entry(path, ready_CN, self.key, recording.key)
         return path
 
     def remember(self) -> None:

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from data_files import noise, settings, small_corpus, tusz_recording, write_edf
+from data_files import csv_bi, noise, settings, small_corpus, tusz_recording, write_edf
 
 from brainbrr.errors import DataError
 from brainbrr.recordings import read_recording
@@ -112,6 +112,18 @@ def test_an_unreadable_recording_among_good_ones(tmp_path, damage):
         DataError, match=r"too many recordings of train skipped .got 1 of 4: .*aaaaaaad.*share up to 0\.05"
     ):
         load_split(settings(tmp_path, data={"on_bad_recording": "skip"}), "train").prepare()
+
+
+def test_a_rate_that_cannot_be_reached_is_a_bad_recording(tmp_path):
+    small_corpus(tmp_path)
+    stem = "aaaaaaad_s001_t000"
+    path = tmp_path / "edf/train/aaaaaaad/s001_2015/01_tcp_ar" / f"{stem}.edf"
+    write_edf(path, noise(30 * 1.0007, 10_000 / 10_007 * 100), 10_000 / 100.07, record_s=10.007)
+    path.with_suffix(".csv_bi").write_text(csv_bi(stem, 30, []))
+    with pytest.raises(DataError, match=r"aaaaaaad_s001_t000\.edf: no usable ratio"):
+        load_split(settings(tmp_path), "train")
+    windows = load_split(settings(tmp_path, data={"on_bad_recording": "skip", "max_skipped_share": 0.3}), "train")
+    assert (windows.n_used, len(windows.skipped)) == (3, 1)
 
 
 def test_strangers_are_an_error_or_counted(tmp_path):
