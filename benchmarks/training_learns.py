@@ -1,6 +1,6 @@
 """Does the pipeline learn? A small TCN and a small U-Net on the demo corpus, made large enough.
 
-    python benchmarks/training_learns.py [--steps 240] [--work DIR] [--picture docs/training_learns.png]
+    python benchmarks/training_learns.py [--steps 120] [--work DIR] [--picture docs/training_learns.png]
 
 Writes a corpus of 24 synthetic patients more than the embedded one, trains both encoders through the command line,
 scores them on the patients of ``eval``, which neither training nor the choice of the checkpoint has seen, and draws
@@ -28,7 +28,7 @@ from brainbrr.recordings.demo import PLANS, more_plans, write_demo_corpus
 
 ENCODERS = {
     "tcn": {"name": "tcn", "channels": [32], "blocks": 6, "kernel_size": 5, "dropout": 0.1},
-    "unet": {"name": "unet", "channels": [16, 24, 32, 48], "dropout": 0.1},
+    "unet": {"name": "unet", "channels": [16, 24, 32, 32], "dropout": 0.1},
 }
 
 
@@ -40,8 +40,8 @@ def config(encoder: str, steps: int) -> dict:
         "model": {"encoder": ENCODERS[encoder], "mamba": {"layers": 1, "d_state": 16, "headdim": 8}},
         "training": {
             "max_steps": steps,
-            "batch_size": 16,
-            "optimizer": {"learning_rate": 2e-3},
+            "batch_size": 8,
+            "optimizer": {"learning_rate": 3e-3},
             "validation": {"every_steps": max(1, steps // 12)},
             "log_every_steps": max(1, steps // 12),
         },
@@ -97,7 +97,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--patients", type=int, default=24)
     parser.add_argument("--work", type=Path, help="keep the corpus and the runs here")
     parser.add_argument("--picture", type=Path, default=Path("docs/training_learns.png"))

@@ -23,7 +23,7 @@ from brainbrr.training.checkpoints import checkpoint_path, prune_checkpoints, wr
 from brainbrr.training.console import SMOKE_BANNER, Silent, make_console
 from brainbrr.training.continuation import check_same_data, check_start, find_start
 from brainbrr.training.loop import End, Loop, planned_steps
-from brainbrr.training.losses import SummedLoss, build_loss, positive_weight
+from brainbrr.training.losses import SummedLoss, best_constant, build_loss, positive_weight
 from brainbrr.training.optimizers import build_optimizer
 from brainbrr.training.output import MetricsLog, OutputFolder
 from brainbrr.training.precision import build_scaler, choose_device, numerics
@@ -34,6 +34,7 @@ from brainbrr.training.state import TrainState, seed_everything
 from brainbrr.training.tracking import open_trackers
 from brainbrr.training.validation import Validation
 from brainbrr.windows import Windows, WindowSampler, load_split, make_sampler
+from brainbrr.windows.cutting import FULL, PARTIAL
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +186,23 @@ def _prepare(config: Config, device: torch.device) -> _Run:
     if training.validation.split != "none":
         held_out = load_split(config, training.validation.split, rank=distributed.rank(), world_size=n_processes)
         held_out.prepare()
-    loss = build_loss(training.loss, positive_weight(training.loss, windows.seizure_share))
+    weight = positive_weight(training.loss, windows.seizure_share)
+    loss = build_loss(training.loss, weight)
     # Windows without a single seizure say nothing about how rare seizures are.
-    model = build_detector(config, seizure_share=windows.seizure_share or None).to(device)
+    share = drawn_share(windows, sampler)
+    first_answer = best_constant(training.loss, weight, share) if share else None
+    model = build_detector(config, seizure_share=first_answer).to(device)
     # The weights are drawn, the same everywhere; from here on each process drops out other units.
     torch.manual_seed(config.run.seed + distributed.rank())
     return _Run(windows, held_out, loss, _build_state(config, model, sampler, device))
+
+
+def drawn_share(windows: Windows, sampler: WindowSampler) -> float:
+    """Return about the share of seizure samples in what ``sampler`` draws, by its quotas for each kind of window."""
+    n_partial, n_full = (int((windows.kinds == kind).sum()) for kind in (PARTIAL, FULL))
+    within_partial = (windows.seizure_share * len(windows) - n_full) / n_partial if n_partial else 0.0
+    drawn = sampler.quotas[FULL] + sampler.quotas[PARTIAL] * min(max(within_partial, 0.0), 1.0)
+    return float(drawn / sampler.n_epoch)
 
 
 def _writer_of(config: Config, folder: OutputFolder, head: dict[str, Any]) -> Callable[[TrainState, int], None]:

@@ -202,3 +202,20 @@ def test_the_record_says_what_ran(train, tmp_path, monkeypatch):
     assert record["smoke"] is False
     assert record["seconds"] > 0
     assert record["config"]["training"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize("strategy", ["balanced", "uniform"])
+def test_the_share_of_seizures_drawn(brainbrr, small_config, strategy):
+    from brainbrr.config import load_config
+    from brainbrr.windows import load_split, make_sampler
+
+    config = load_config(small_config, [f"sampling.strategy={strategy}", "sampling.full_share=0.3"])
+    windows = load_split(config, "train")
+    sampler = make_sampler(config, windows, seed=0)
+    counts = torch.zeros(2)
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        for i in sampler:
+            item = windows[i]
+            counts += torch.stack([item["label"][item["valid"]].sum(), item["valid"].sum()])
+    assert session.drawn_share(windows, sampler) == pytest.approx(float(counts[0] / counts[1]), rel=0.05)

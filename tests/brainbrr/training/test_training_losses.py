@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from brainbrr.config.training import Loss
-from brainbrr.training.losses import build_loss, positive_weight
+from brainbrr.training.losses import best_constant, build_loss, positive_weight
 
 
 def reference(logits, label, valid, gamma, weight):
@@ -61,3 +63,16 @@ def test_sums_of_parts_add_up():
 )
 def test_positive_weight(setting, share, weight):
     assert positive_weight(Loss(positive_weight=setting), share) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("name", ["bce", "focal"])
+@pytest.mark.parametrize(("share", "weight"), [(0.2, 1.0), (0.2, 4.0), (0.05, 1.0), (0.5, 1.0)])
+def test_at_the_best_constant_no_logit_wants_to_move(name, share, weight):
+    config = Loss(name=name)
+    p = best_constant(config, weight, share)
+    logits = torch.full((1, 1000), math.log(p / (1 - p)), dtype=torch.float64, requires_grad=True)
+    label = (torch.arange(1000)[None] < 1000 * share).double()
+    build_loss(config, weight)(logits, label, torch.ones(1, 1000, dtype=torch.bool)).backward()
+    assert abs(float(logits.grad.sum())) < 1e-3 * float(logits.grad.abs().sum())
+    if (name, weight) == ("bce", 1.0):
+        assert p == pytest.approx(share, abs=1e-4)
