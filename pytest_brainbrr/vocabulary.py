@@ -31,7 +31,8 @@ cannot be read (meta, fake, sparse, distributed tensors). Equal digests at equal
 above 4096 rows or for scalars), ``finite``, ``min``, ``max``, ``mean``, ``rms`` (None for an empty tensor),
 ``constant`` (min == max), ``values`` (sorted distinct values when there are at most 16, else None), and, up to 256 rows,
 else None: ``row_means`` (mean of each row; the values themselves in one dimension), ``row_rms``, ``forms`` (digest of where each
-row rises, within its first 4096 steps: equal for one signal at any scale and offset; None for rows that hardly move) and
+row rises, within its first 4096 steps: equal for one signal at any scale and offset; None for rows that hardly move), ``pieces`` (forms of the four quarters along the
+last dimension, up to 64 rows: windows that overlap by quarters share some) and
 ``flat`` (indices of the second dimension that are constant along the third in every row).
 """
 
@@ -165,7 +166,7 @@ VOCABULARY: dict[str, Kind] = {
             "wrapper": "True for DDP, compiled, Fabric and other known wrappers around another root",
             "why": "called, optimizer",
             "parameters": "list of parameter facts: id, name, shape, dtype, device, requires_grad, digest, elements, norm, constant, zero (all zeros), rows_equal "
-            "(two or more rows, all alike), finite, owner (class of the owning module), parametrized (bool)",
+            "(two or more rows, all alike), finite, owner (class of the owning module), parametrized (bool), hooks (names of the trainer's own gradient hooks)",
             "tied": "lists of names that are one tensor",
             "buffers": "list of id, name, shape, dtype, device, digest, persistent",
             "modules": "list of path, class, training, attributes (numbers, strings, bools and short tuples: Dropout.p, Conv1d.stride, ...), state (parameter and buffer names it owns itself)",
@@ -230,7 +231,7 @@ VOCABULARY: dict[str, Kind] = {
             "positive_mean": "mean where target > 0.5, or None",
             "negative_mean": "mean elsewhere, or None",
             "rows_zero": "share of rows with an all-zero gradient",
-            "output_grad": "gradient at the loss's own scalar output: its coefficient in the root, the gradient scale included; None for tables",
+            "output_grad": "gradient at the loss's own output, summed over a table: its coefficient in the root, the gradient scale included",
         },
     ),
     # ------------------------------------------------------------------ backward
@@ -255,6 +256,7 @@ VOCABULARY: dict[str, Kind] = {
             "raw_norms": "id -> norm right after, for touched parameters (None if already freed by a fused optimizer)",
             "unregistered_leaves": "leaves reached in the graph that are in no known module and in no optimizer: shape, dtype, n. None if the graph was not walked (first two backwards per root only)",
             "unreached": "ids of trainable parameters of the roots whose forwards were reached that the graph does not reach; None if not walked",
+            "tables": "shapes (B, 1) or (B,) of tensors from which a subtraction of something without gradient made (B, B); None if not walked",
             "seconds": "duration",
             "raised": "exception class or None",
             "in_step": "True inside optimizer.step(closure)",
@@ -552,6 +554,7 @@ VOCABULARY: dict[str, Kind] = {
             "tensors": "live tensors found by the garbage collector, or None where no census was taken",
             "tensors_mb": "their bytes, storages counted once, or None",
             "graph_tensors": "of those, tensors with a grad_fn, or None",
+            "graph_nodes": "nodes of the graphs that these hold (at most 50000), or None",
         },
         "A census needs a walk over all Python objects; it is left out at steps where it would cost too much, never at steps 2, 4 and 6.",
     ),
@@ -564,6 +567,18 @@ VOCABULARY: dict[str, Kind] = {
             "by": "calling module",
         },
         "TensorBoard SummaryWriter, wandb.log, Lightning loggers and self.log, Accelerate trackers. Others appear as `metrics_file`.",
+    ),
+    "choice": Kind(
+        "argmax was called: the first two calls per rank of the tensor, axis and caller",
+        {
+            "function": "argmax",
+            "shape": "of the tensor",
+            "axis": "from 0",
+            "digest": "of the tensor",
+            "grad_enabled": "bool",
+            "by": "calling module",
+        },
+        "Other ways to choose (max, topk, numpy) are not seen.",
     ),
     "distributed": Kind(
         "a process group was made, a model wrapped, or a collective used for the first time",
@@ -589,7 +604,7 @@ VOCABULARY: dict[str, Kind] = {
             "model": "m1",
             "why": "mode (train()/eval() called), grad (no_grad around a forward), backward",
         },
-        "Inferred from forward calls: eval begins with the first forward without gradients, train with the next forward with gradients.",
+        "Inferred from forward calls, root by root: eval begins with the first forward without gradients, train with the next forward with gradients.",
     ),
     "mode": Kind(
         "module.train() or module.eval() changed the flag of a root or of modules below it",

@@ -218,6 +218,30 @@ def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         yield Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)
 
 
+def judge_axis(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look at argmax over a model's output: along an axis of one, or along the batch."""
+    trace = traces["straight"]
+    choices = [event for event in trace.events("choice") if len(event["shape"]) > 1]
+    if not choices:
+        raise Vacuous("no argmax over a tensor of two or more dimensions was called")
+    outputs = {fact["digest"] for call in trace.events("forward") for fact in call["outputs"] if fact.get("digest")}
+    sizes = {fact["shape"][0] for call in trace.events("forward") for fact in call["outputs"] if fact["shape"]}
+    hint = "choose along the axis of the classes; compare one logit with 0"
+    for event in choices:
+        evidence = {"shape": event["shape"], "axis": event["axis"]}
+        if event["shape"][event["axis"]] == 1 and event["shape"][0] > 1:
+            text = "argmax runs over an axis of one: every prediction is class 0"
+            cause = "a single logit is treated like one per class"
+            yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
+            return
+        of_output = event["digest"] in outputs and event["shape"][0] in sizes
+        if of_output and event["axis"] == 0 and len(event["shape"]) == 2 and event["shape"][0] > 1:
+            text = "argmax over the model's output runs along the batch, not along the classes"
+            cause = "the axis is 0 where 1 or -1 was meant"
+            yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
+            return
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "best-is-best",
@@ -254,5 +278,14 @@ CHECKS: tuple[Check, ...] = (
         ),
         faults=("labels and predictions broadcast", "divided by the wrong count"),
         limits="Numbers in a known logger, a CSV or a JSON-lines file.",
+    ),
+    Check(
+        "metric-axis",
+        "Predictions are chosen along the classes",
+        "metrics",
+        judge_axis,
+        proves="argmax runs neither over an axis of one nor, on a model's output, along the batch.",
+        faults=("argmax over a single logit", "argmax over the batch"),
+        limits="argmax of torch only.",
     ),
 )

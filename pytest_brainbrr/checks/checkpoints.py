@@ -12,7 +12,7 @@ from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
 BEST = re.compile(r"best", re.IGNORECASE)
-MOST = 0.5
+LEAST, MOST = 0.3, 0.5
 """Share of a model's tensors that a checkpoint must name to be judged as holding that model."""
 WRAPPERS = re.compile(r"^(module|_orig_mod|model|net|_forward_module)\.")
 
@@ -123,9 +123,35 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
                 judged += 1
                 for finding in _missing(tensors, kept.keys(), saved, trainable, buffers, _kind(checkpoint)):
                     found.setdefault((finding.where, finding.message), finding)
-    if not judged:
-        raise Vacuous("the run wrote no checkpoint that holds most of a model's parameters")
+    yield from _lost(trace)
+    if not judged and not any(
+        held(checkpoint, _trained(trace, label)) for checkpoint in trace.checkpoints for label in trace.models
+    ):
+        raise Vacuous("the run wrote no checkpoint in which parameters of the model could be recognised")
     yield from found.values()
+
+
+def _trained(trace: Trace, model: str) -> dict[str, int]:
+    """Return name -> elements of the parameters of a root that were moved by a step."""
+    facts = {fact["id"]: fact for fact in trace.models[model]["parameters"]}
+    moved = {part["id"] for step in trace.steps for part in step["parameters"] if part.get("moved")}
+    return {facts[key]["name"]: facts[key]["elements"] for key in moved & facts.keys()}
+
+
+def _lost(trace: Trace) -> Iterator[Finding]:
+    """Look for roots of which all checkpoints together hold only a small part of what was trained."""
+    if any(checkpoint.get("truncated") for checkpoint in trace.checkpoints):
+        return
+    for model in trace.models:
+        trained = _trained(trace, model)
+        kept = {name for write in trace.checkpoints for part in held(write, trained).values() for name in part}
+        share = sum(trained[name] for name in kept) / max(1, sum(trained.values()))
+        if kept and share < LEAST:
+            text = "all checkpoints together hold only a small part of the parameters that were trained"
+            cause = "the saved names are filtered by a pattern that is too narrow"
+            evidence = {"held": sorted(kept)[:4], "share": round(share, 3)}
+            hint = "save model.state_dict(), which holds parameters and buffers"
+            yield Finding("checkpoint-complete", "all checkpoints", "error", text, evidence, cause, hint)
 
 
 def _members(trace: Trace, label: str) -> tuple[set[str], set[str], set[str]]:
@@ -177,9 +203,8 @@ def judge_atomic(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
         raise Vacuous("the run wrote no checkpoint")
     risky = [event for event in written if event["overwrote"] and event["atomic"] is False and _resumable(event)]
     for event in risky:
-        others = {other["final"] for other in written if other["n"] < event["n"] and _resumable(other)} - {
-            event["final"]
-        }
+        before = {other["final"] for other in written if other["n"] < event["n"] and _resumable(other)}
+        others = {name for name in before - {event["final"]} if not BEST.search(str(name))}
         if others:
             continue
         text = "the only checkpoint is overwritten in place: a crash while writing loses it"

@@ -119,16 +119,17 @@ def judge_order(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     found = list(_repeated(trace, passes))
     loaders = {event["id"]: event for event in trace.events("loader")}
     ascending = [
-        event
+        order[0]
         for event, batches, order in passes
         if batches >= 3 and all(later == earlier + 1 for earlier, later in pairwise(order))
     ]
-    stepwise = all(batches < 3 or event in ascending for event, batches, _ in passes)
-    if ascending and stepwise and loaders.get(ascending[0]["loader"], {}).get("batch_size") != 1:
+    loader = loaders.get(passes[0][0]["loader"], {})
+    again = [order[0] for _, _, order in passes].count(ascending[0]) > 1 if ascending else False
+    if again and len(ascending) == sum(batches >= 3 for _, batches, _ in passes) and loader.get("batch_size") != 1:
         text = "training reads its samples in the order of the data set"
         cause = "shuffle is off, or the sampler returns its indices as they are"
         hint = "shuffle training data, unless their order matters on purpose"
-        evidence = {"loader": loaders.get(ascending[0]["loader"], {}).get("sampler")}
+        evidence = {"sampler": loader.get("sampler")}
         found.append(Finding("order-shuffled", "training loader", "warning", text, evidence, cause, hint))
     return found
 
@@ -139,7 +140,7 @@ def _orders(trace: Trace) -> list[tuple[dict[str, Any], int, list[int]]]:
     trained = {feed.batch["epoch"] for feed in train_feeds(trace) if feed.batch is not None}
     orders: dict[str, list[list[int]]] = {}
     for batch in trace.events("batch"):
-        if batch["epoch"] in trained and batch["base_indices"]:
+        if batch["epoch"] in trained and batch["base_indices"] and isinstance(batch["base_indices"][0], int):
             orders.setdefault(batch["epoch"], []).append(batch["base_indices"])
     return [
         (begun[name], len(batches), [index for batch in batches for index in batch])
@@ -266,7 +267,7 @@ CHECKS: tuple[Check, ...] = (
         judge_shuffled,
         proves="The order of training samples is not simply ascending.",
         faults=("shuffle left out", "sampler returns sorted indices"),
-        limits="A warning: some trainers read in order on purpose. Silent for fewer than three batches per pass.",
+        limits="A warning: some trainers read in order on purpose. Needs the beginning of a second pass.",
     ),
     Check(
         "workers-differ",

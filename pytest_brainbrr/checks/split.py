@@ -1,6 +1,7 @@
 """Train and held-out data are apart: samples, patients, files."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +12,8 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+COMMON = 4
+"""A quarter of a window that more rows of one batch share tells none of them apart."""
 FEW = 0.1
 """Share of held-out samples that may also be in training: public data sets hold a few duplicates."""
 HELD_OUT = re.compile(r"^(val|valid|validation|dev|devel|eval|evaluation|held[-_]?out|holdout)$", re.IGNORECASE)
@@ -25,11 +28,12 @@ def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     training, held_out = train_feeds(trace), validation_feeds(trace)
     if not training or not held_out:
         raise Vacuous("no validation was seen" if training else "no training step was seen")
+    held_out = tuple(feed for feed in held_out if not (feed.call["training"] and _has_statistics(trace, feed)))
     seen = _Seen(trace, training)
     groups: dict[str, list[Feed]] = {}
     for feed in held_out:
         groups.setdefault(feed.batch["loader"] if feed.batch is not None else f"call {feed.call['n']}", []).append(feed)
-    verdicts = [seen.overlap(group) for group in groups.values()]
+    verdicts = [_Seen(trace, _of_model(training, group)).overlap(group) for group in groups.values()]
     known = [verdict for verdict in verdicts if verdict is not None]
     if not known:
         raise Vacuous("samples carry neither indices of one data set nor content that tells them apart")
@@ -41,6 +45,18 @@ def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     return [_overlap_finding(trace, worst, seen, {group for group in groups if not group.startswith("call ")})]
 
 
+def _has_statistics(trace: Trace, feed: Feed) -> bool:
+    """Return whether the model keeps statistics: calls in training mode may be there to renew them."""
+    return bool(trace.models.get(feed.call["model"], {}).get("buffers"))
+
+
+def _of_model(training: Iterable[Feed], group: list[Feed]) -> list[Feed]:
+    """Return what trained the model that a group evaluates (cross-validation trains several), or everything."""
+    models = {feed.call["model"] for feed in group}
+    own = [feed for feed in training if feed.call["model"] in models]
+    return own or list(training)
+
+
 class _Seen:
     """What training saw: contents, forms, and indices into base data sets."""
 
@@ -48,12 +64,14 @@ class _Seen:
         self.datasets = {event["id"]: event for event in trace.events("dataset")}
         self.loaders = {event["id"]: event for event in trace.events("loader")}
         self.rows: set[str] = set()
+        self.pieces: set[str] = set()
         self.indices: dict[str, set[int]] = {}
         self.used: set[str] = set()
         self.most = 0
         for feed in feeds:
             rows = _rows(feed)
             self.rows |= rows
+            self.pieces |= {piece for row in _pieces(feed) for piece in row}
             self.most = max(self.most, len(rows))
             if feed.batch is not None:
                 self.used.add(feed.batch["loader"])
@@ -76,16 +94,17 @@ class _Seen:
         held, both, known = 0, 0, False
         for feed in group:
             batch = feed.batch
-            indices = (batch or {}).get("base_indices")
-            if batch is not None and indices and self.base(batch["loader"]) in self.indices:
+            indices = set((batch or {}).get("base_indices") or ())
+            same = self.indices.get(self.base(batch["loader"])) if batch is not None and indices else None
+            if same is not None and same & indices:
                 known = True
                 held += len(indices)
-                both += len(self.indices[self.base(batch["loader"])] & set(indices))
+                both += len(same & indices)
                 continue
             rows = _rows(feed)
-            known = known or bool(rows)
-            held += _count(rows)
-            both += _count(rows & self.rows)
+            known = known or bool(rows) or same is not None
+            held += max(_count(rows), len(indices) if same is not None else 0, len(pieces := _pieces(feed)))
+            both += max(_count(rows & self.rows), sum(bool(row & self.pieces) for row in pieces))
         if not known or not held:
             return None
         return {
@@ -100,6 +119,14 @@ def _count(rows: set[str]) -> int:
     """Count samples, each of which may be known by its content and by its form."""
     forms = sum(row.startswith("form:") for row in rows)
     return max(forms, len(rows) - forms)
+
+
+def _pieces(feed: Feed) -> list[set[str]]:
+    """Return the forms of the quarters of each sample, those left out that many samples share."""
+    facts = [fact for fact in [*feed.inputs, *(part for part, _ in feed.signals)] if fact.get("pieces")]
+    rows = [{piece for piece in row if piece is not None} for row in (facts[0]["pieces"] if facts else [])]
+    often = Counter(piece for row in rows for piece in row)
+    return [{piece for piece in row if often[piece] < COMMON} for row in rows]
 
 
 def _rows(feed: Feed) -> set[str]:
@@ -253,7 +280,8 @@ CHECKS: tuple[Check, ...] = (
         ),
         limits=(
             "Only samples that the run reached are compared; windows that overlap without being equal are not "
-            "recognised. A warning where the training set is a single batch, or where training data are the only data "
+            "recognised. A warning where the training set is a single batch, or where training data are the only "
+            "data "
             "and are evaluated through the same loader."
         ),
     ),

@@ -9,6 +9,7 @@ the watched code.
 from pathlib import Path
 
 from pytest_brainbrr.observers.checkpoints import Checkpoints
+from pytest_brainbrr.observers.choices import Choices
 from pytest_brainbrr.observers.copies import Copies
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.environment import Environment
@@ -61,6 +62,7 @@ def install(directory: Path, workdir: Path, *, role: str = "main") -> Watch:
         snapshots,
         Memory(watch),
         Metrics(watch),
+        Choices(watch),
         Processes(watch, models),
         Environment(watch),
     ):

@@ -254,6 +254,8 @@ class Loaders:
     def _deliver(self, begun: Pass, iterator: Any, batch: Any) -> None:
         watch = self.watch
         indices = begun.queue.popleft() if begun.queue else None
+        if isinstance(iterator._dataset, data.IterableDataset):
+            indices = None
         found = list(leaves(batch))
         tensors = [facts(value, at) for at, value in found if isinstance(value, Tensor)]
         base = None

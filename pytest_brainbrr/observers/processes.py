@@ -4,6 +4,7 @@ Workers that fork from a watched process keep their own record. Limits: processe
 started with an environment of their own, are not seen.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -51,10 +52,8 @@ class Processes:
             watch = observer.watch
             watch.role = "worker"
             fetchers = (fetch_module._MapDatasetFetcher, fetch_module._IterableDatasetFetcher)
-            info = {
-                "worker": args[8] if len(args) > 8 else kwargs.get("worker_id"),
-                "workers": args[9] if len(args) > 9 else kwargs.get("num_workers"),
-            }
+            given = inspect.signature(original).bind(*args, **kwargs).arguments
+            info = {"worker": given.get("worker_id"), "workers": given.get("num_workers")}
             first = [True]
 
             def make(fetch: Any) -> Any:

@@ -17,7 +17,8 @@ MAX_VALUES = 16
 MAX_LEAVES = 256
 SAMPLE = 1 << 16
 FORM, SHAPELESS = 4096, 8
-ROW_FACTS = ("row_means", "row_rms", "forms", "flat")
+PIECES, SHORTEST, MAX_PIECED = 4, 16, 64
+ROW_FACTS = ("row_means", "row_rms", "forms", "pieces", "flat")
 
 
 def plain(tensor: Tensor) -> bool:
@@ -129,6 +130,10 @@ def _rows(value: Tensor) -> dict[str, Any]:
     if value.is_floating_point() and flat.shape[1] > 1:
         found["row_rms"] = (torch.linalg.vector_norm(flat, dim=1) / flat.shape[1] ** 0.5).tolist()
         found["forms"] = _forms(value)
+        length = value.shape[-1] // PIECES
+        if value.shape[0] <= MAX_PIECED and length >= SHORTEST and not value.shape[-1] % PIECES:
+            parts = [_forms(part) for part in value.split(length, dim=-1)]
+            found["pieces"] = [list(row) for row in zip(*parts, strict=True)]
         if value.dim() > 2 and value.shape[1] <= MAX_LEAVES and value.shape[2] > 1:
             moving = (value != value[:, :, :1]).flatten(2).any(2).any(0)
             found["flat"] = [channel for channel, moves in enumerate(moving.tolist()) if not moves]

@@ -354,11 +354,14 @@ def test_shuffled_order_that_repeats_fails_where_it_should_change():
     assert judge("order-changes", two_epochs(again[:2], length=2)) == []
 
 
-def test_training_in_the_order_of_the_data_set_warns():
+def test_training_in_the_order_of_the_data_set_warns_when_a_second_pass_begins():
     story = Story()
     story.dataset(), story.loader(sampler_kind="custom"), story.begin("l1")
     for place in range(4):
         story.train([2 * place, 2 * place + 1], place)
+    assert judge("order-shuffled", story) == []
+    story.begin("l1", 2)
+    story.train([0, 1], epoch="l1-i2")
     assert wheres(judge("order-shuffled", story)) == [("training loader", "warning")]
 
 
