@@ -29,6 +29,7 @@ BASES: Mapping[str, Mapping[str, Any]] = {
         "trainer": "zoo.trainers.accel:train",
         "facts": {"resumable": True, "variants": VARIANTS, "accumulation": 2},
     },
+    "ddp": {"trainer": "zoo.trainers.ddp:train", "facts": {"resumable": False}},
     "script": {"trainer": "train.py", "facts": {"variants": VARIANTS, "seeded": False, "resumable": False}},
 }
 """The base trainers: where each one is, and the facts its owner would declare."""

@@ -24,7 +24,10 @@ DIAGNOSES = {
     "optimizer-replaced-after-schedule": "schedule-drives-optimizer",
     "optimizer-rebuilt-each-step": "optimizer-lives-on",
     "encoder-left-frozen": "weight-changes gradient-flow optimizer-covers-model optimizer-holds-model",
+    "parameters-listed-twice": "optimizer-lists-once",
+    "exploding-unchecked": "steps-finite optimizer-options",
     # bare: wiring
+    "look-ahead-though-causal": "no-look-ahead",
     "detached-encoder": "gradient-flow",
     "numpy-round-trip": "gradient-flow",
     "layers-in-list": "parameters-registered",
@@ -54,6 +57,7 @@ DIAGNOSES = {
     "loss-sign-flipped": "loss-direction",
     "loss-rewrapped": "loss-graph",
     "sigmoid-before-logits-loss": "loss-input-kind",
+    "targets-minus-one-and-one": "loss-targets",
     "losses-keep-graphs": "graphs-end",
     # bare: data
     "labels-rolled-in-collate": "labels-in-order",
@@ -115,6 +119,7 @@ DIAGNOSES = {
     "scaler-not-saved": "round-trip resume-continues",
     "backward-without-scale": "loss-scaled",
     "fp16-without-scaler": "loss-scaled",
+    "autocast-never-on": "autocast-on",
     "pure-bf16-weights": "updates-survive",
     "biases-in-no-group": "optimizer-covers-model",
     "group-from-spent-generator": "optimizer-covers-model",
@@ -174,6 +179,12 @@ DIAGNOSES = {
     "acc-running-loss-keeps-graph": "graphs-end",
     "acc-no-skip-on-resume": "resume-continues",
     "acc-resume-weights-only": "round-trip resume-continues",
+    # several processes
+    "ddp-raw-module-called": "ranks-agree",
+    "ddp-no-distributed-sampler": "ranks-share-work",
+    "ddp-epoch-not-set": "sampler-told-epoch order-changes",
+    "ddp-every-rank-saves": "one-writer",
+    "ddp-gradients-scaled-by-rank": "ranks-agree",
     # script
     "script-overlapping-windows-split-at-random": "split-disjoint split-patients",
     "script-workers-share-seed": "workers-differ",

@@ -36,7 +36,11 @@ BARE = _plant("bare", [
     ("optimizer-rebuilt-each-step", "optimizer state", "a new AdamW each step", "moments are lost every step"),
     ("encoder-left-frozen", "wiring weights optimizer", "requires_grad=False left from fine-tuning, still handed to the optimizer",
      "the encoder never learns"),
+    ("parameters-listed-twice", "optimizer", "the head's parameters are listed twice", "they are stepped twice"),
+    ("exploding-unchecked", "optimizer hidden", "a huge rate, and nobody looks at the loss", "weights become NaN"),
     # wiring
+    ("look-ahead-though-causal", "wiring", "the model is declared causal and pads on both sides", "an output depends on later samples",
+     {"causal": True}),
     ("detached-encoder", "wiring gradients", ".detach() between encoder and head", "encoder gets no gradient"),
     ("numpy-round-trip", "wiring gradients", "features go through numpy", "encoder gets no gradient"),
     ("layers-in-list", "wiring weights", "a block is kept in a Python list", "its parameters are not the model's"),
@@ -66,6 +70,7 @@ BARE = _plant("bare", [
     ("loss-sign-flipped", "loss", "minus the loss", "the step climbs the loss"),
     ("loss-rewrapped", "loss backward gradients", "torch.tensor(loss.item())", "backward reaches no parameter"),
     ("sigmoid-before-logits-loss", "loss", "sigmoid before a loss that wants logits", "outputs are in [0, 1]"),
+    ("targets-minus-one-and-one", "loss labels", "labels coded -1 and 1 for binary cross-entropy", "targets outside [0, 1]"),
     ("losses-keep-graphs", "memory", "losses.append(loss)", "graphs are kept alive"),
     # data
     ("labels-rolled-in-collate", "labels", "collate rolls the labels by one row", "labels belong to the neighbor"),
@@ -131,6 +136,7 @@ ENGINE = _plant("engine", [
     ("scaler-not-saved", "resume checkpoint precision", "no scaler in the checkpoint", "scale and growth counter restart"),
     ("backward-without-scale", "precision gradients", "backward on the unscaled loss", "gradients are divided by a scale they never had"),
     ("fp16-without-scaler", "precision", "fp16 autocast with the scaler off", "small gradients underflow"),
+    ("autocast-never-on", "precision configuration", "autocast is disabled by a misspelled precision", "nothing runs in reduced precision"),
     ("pure-bf16-weights", "precision optimizer", "bf16 weights with a small rate", "most weights never change"),
     ("biases-in-no-group", "optimizer coverage", "a filter leaves biases and norms in no group", "they never change"),
     ("group-from-spent-generator", "optimizer coverage", "the generator was spent before the group was built", "an empty group"),
@@ -198,7 +204,8 @@ ACCEL = _plant("accel", [
 ])  # fmt: skip
 
 SCRIPT = _plant("script", [
-    ("script-overlapping-windows-split-at-random", "split", "overlapping windows dealt out at random", "patients on both sides of the split"),
+    ("script-overlapping-windows-split-at-random", "split", "overlapping windows dealt out at random",
+     "patients on both sides of the split", {}, ("--batch-size", "20")),
     ("script-workers-share-seed", "augmentation processes determinism", "every worker gets the same numpy seed",
      "workers draw the same noise", {}, ("--workers", "2")),
     ("script-targets-broadcast", "loss labels", "(B, 1) against (B,)", "the error is a (B, B) matrix"),
@@ -210,4 +217,12 @@ SCRIPT = _plant("script", [
     ("script-saves-only-last-layer", "checkpoint", "only the last layer is saved", "weights are missing in the checkpoint"),
 ])  # fmt: skip
 
-FAULTS = BARE + ENGINE + LIT + ACCEL + SCRIPT
+DDP = _plant("ddp", [
+    ("ddp-raw-module-called", "processes", "the module is called, not its wrapper", "gradients are not averaged over ranks"),
+    ("ddp-no-distributed-sampler", "processes", "every rank shuffles alike", "all ranks train on the same samples"),
+    ("ddp-epoch-not-set", "processes", "set_epoch is never called", "the same order every epoch"),
+    ("ddp-every-rank-saves", "processes checkpoint", "every rank writes one file", "ranks overwrite each other's checkpoint"),
+    ("ddp-gradients-scaled-by-rank", "processes", "gradients are changed after they were averaged", "ranks drift apart"),
+])  # fmt: skip
+
+FAULTS = BARE + ENGINE + LIT + ACCEL + DDP + SCRIPT

@@ -48,6 +48,7 @@ HEALTHY = (
     Healthy("monte-carlo-dropout", "zoo.healthy.models:monte_carlo_dropout", "Evaluation keeps dropout active on purpose and averages several passes; everything else is in eval mode", {"resumable": False}),
     Healthy("thaw-later", "zoo.healthy.models:thaw_later", "The encoder is frozen for three steps, then thawed and given to the optimizer as a new group", {"resumable": False}),
     Healthy("distilled", "zoo.healthy.models:distilled", "A teacher in eval mode guides a smaller student; only the student is optimized", {"resumable": False}),
+    Healthy("causal-network", "zoo.healthy.models:causal_network", "Declared causal, and is", {"resumable": False, "causal": True}),
     Healthy("module-level-model", "zoo.healthy.models:module_level_model", "The model is a global of the module, built when the module is imported", {"resumable": False}),
     Healthy("batches-without-positives", "zoo.healthy.data:batches_without_positives", "Seizures are rare: many batches of two hold none", {"resumable": False}),
     Healthy("flat-channel", "zoo.healthy.data:flat_channel", "One electrode was off: its channel is zero in every recording", {"resumable": False}),

@@ -40,7 +40,7 @@ def test_seed_decides_everything(case, tmp_path):
     assert differences(once, other) != []
 
 
-@pytest.mark.parametrize("base", sorted(set(BASES) - {"script"}))
+@pytest.mark.parametrize("base", ["accel", "bare", "engine", "lit"])
 @pytest.mark.parametrize("data", ["no_positives", "non_finite"])
 def test_bases_refuse_useless_data(base, data, tmp_path):
     case = next(case for case in HEALTHY if case.name == f"base-{base}")

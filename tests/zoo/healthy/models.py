@@ -393,3 +393,23 @@ def module_level_model(run):
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
     fit(run, MODEL, data)
+
+
+class CausalConv(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(F.pad(x, ((self.kernel_size[0] - 1) * self.dilation[0], 0)))
+
+
+def causal_network(run):
+    """A network declared causal that pads on the left only, one logit per sample."""
+    x, y, *_ = load(run)
+    model = nn.Sequential(
+        CausalConv(4, 8, 5), nn.ReLU(), CausalConv(8, 8, 5, dilation=2), nn.ReLU(), CausalConv(8, 1, 1)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _, (xb, yb) in zip(range(run.max_steps), batches(x, y, run.seed), strict=False):
+        logits = model(xb).squeeze(1)
+        loss = F.binary_cross_entropy_with_logits(logits, yb[:, None].expand_as(logits))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

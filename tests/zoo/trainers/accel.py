@@ -85,7 +85,7 @@ def masked_bce(logits, y, valid, faults):
 def evaluate(model, loader, accelerator, faults):
     model.eval()
     total, count, hit = 0.0, 0, 0
-    with torch.inference_mode():
+    with torch.no_grad():
         for b in loader:
             logits = model(b["x"])
             total += masked_bce(logits, b["y"], b["valid"], faults).item() * len(logits)

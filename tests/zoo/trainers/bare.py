@@ -39,10 +39,16 @@ def warmup_cosine(step):
 
 
 def make_optimizer(model, faults):
-    lr = 0.0 if "lr-zero" in faults else BASE_LR
+    lr = BASE_LR
+    if "lr-zero" in faults:
+        lr = 0.0
+    if "exploding-unchecked" in faults:
+        lr = 1e38
     weight_decay = 10.0 if "weight-decay-ten" in faults else 1e-2
     eps = 1.0 if "adam-eps-one" in faults else 1e-8
     parameters = model.parameters()
+    if "parameters-listed-twice" in faults:
+        parameters = [*model.parameters(), *model.head.parameters()]
     if "optimizer-head-only" in faults:
         parameters = model.head.parameters()
     if "optimizer-over-copy" in faults:
@@ -57,6 +63,8 @@ def make_schedule(optimizer):
 def loss_of(logits_BT, mask_BT, faults):
     if "target-ignored" in faults:
         mask_BT = torch.zeros_like(mask_BT)
+    if "targets-minus-one-and-one" in faults:
+        mask_BT = 2 * mask_BT - 1
     if "loss-on-detached-logits" in faults:
         return F.binary_cross_entropy_with_logits(logits_BT.detach(), mask_BT) + 1e-4 * logits_BT.pow(2).mean()
     loss = F.binary_cross_entropy_with_logits(
@@ -239,7 +247,7 @@ def fit(run, faults):
             else:
                 logits = model(x)
                 loss = loss_of(logits, y, faults)
-                if not torch.isfinite(loss):
+                if not torch.isfinite(loss) and "exploding-unchecked" not in faults:
                     raise FloatingPointError(f"loss {loss.item()} at step {progress['step']}")
                 if "missing-zero-grad" not in faults:
                     optimizer.zero_grad()

@@ -55,7 +55,7 @@ class Windows(Dataset):
         self.signals, self.masks = [], []
         for path in files:
             signal, mask = read_recording(path, faults)
-            signal = (signal - mean) / std
+            signal = (signal - mean) / (std + 1e-6)
             if "scaled-to-volts" in faults:
                 signal = signal * 1e-6
             if "flat-channel-swallowed" in faults:

@@ -142,10 +142,10 @@ class Engine:
         if "label-leaks-into-input" in self.faults:
             x = torch.cat([x, y[:, None, None].expand(-1, 1, x.shape[2])], dim=1)
         noisy = x + 0.05 * torch.randn_like(x)
-        with torch.autocast("cpu", dtype=dtype):
+        with torch.no_grad():
+            taught = torch.sigmoid(self.ema.model(x))
+        with torch.autocast("cpu", dtype=dtype, enabled="autocast-never-on" not in self.faults):
             logits = self.model(noisy)
-            with torch.no_grad():
-                taught = torch.sigmoid(self.ema.model(x))
             if "teacher-sees-gradient-student-not" in self.faults:
                 logits = logits.detach()
         if "activations-kept" in self.faults:
@@ -167,6 +167,7 @@ class Engine:
         if "zeroed-every-micro-batch" in self.faults:
             self.optimizer.zero_grad()
         if "backward-without-scale" in self.faults:
+            self.scaler.scale(loss)
             loss.backward()
         else:
             self.scaler.scale(loss).backward()

@@ -41,7 +41,7 @@ class WeightAverage:
         if "ema-never-updated" in self.faults:
             return
         for average, current in zip(self.model.parameters(), self.source.parameters(), strict=True):
-            average.lerp_(current.float(), 1 - self.decay)
+            average.lerp_(current.to(average.dtype), 1 - self.decay)
 
     def swap_in(self, model: nn.Module) -> None:
         self.backup = {name: value.clone() for name, value in model.state_dict().items()}
