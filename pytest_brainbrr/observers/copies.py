@@ -219,18 +219,21 @@ class Copies:
         name = max((name for name in theirs if name in mine), key=lambda name: mine[name].numel(), default=None)
         if name is None or not plain(theirs[name]):
             return None
-        new, model = sampled(theirs[name]).double().clone(), sampled(mine[name]).double()
-        old = copy.previous[1] if copy.previous is not None and copy.previous[0] == name else None
-        copy.previous = (name, new, new)
-        if old is None or old.shape != new.shape or bool((old == new).all()):
+        new, model = sampled(theirs[name]).double().clone(), sampled(mine[name]).double().clone()
+        before = copy.previous if copy.previous is not None and copy.previous[0] == name else None
+        copy.previous = (name, new, model)
+        if before is None or before[1].shape != new.shape or bool((before[1] == new).all()):
             return None
-        direction = model - old
-        size = (direction * direction).sum()
-        if size == 0:
-            return None
-        share = ((new - old) * direction).sum() / size
-        rest = torch.linalg.vector_norm(new - old - share * direction) / torch.linalg.vector_norm(new - old)
-        return float(1 - share) if rest < 1e-2 else None
+        old, change = before[1], new - before[1]
+        # A copy is updated after the step as a rule, so since the last border it followed the weights of that border.
+        for followed in (before[2], model):
+            direction = followed - old
+            size = (direction * direction).sum()
+            if size > 0:
+                share = (change * direction).sum() / size
+                if torch.linalg.vector_norm(change - share * direction) < 1e-2 * torch.linalg.vector_norm(change):
+                    return float(1 - share)
+        return None
 
 
 def _values(thing: Any) -> list[Tensor]:

@@ -15,6 +15,7 @@ from pytest_brainbrr.observers.core import Watch
 PAGE_MB = 4096 / 2**20
 SHARE = 0.02
 ALWAYS = (2, 4, 6)
+MAX_NODES = 50_000
 
 
 class Memory:
@@ -35,15 +36,17 @@ class Memory:
         if not watch.active:
             return
         with watch.observing("memory"):
-            graphs = [reference for reference in watch.shared.get("graphs", []) if _holds_graph(reference())]
+            # A loss may be output and root at once.
+            unique = {id(tensor): ref for ref in watch.shared.get("graphs", []) if _holds_graph(tensor := ref())}
+            graphs = list(unique.values())
             watch.shared["graphs"] = graphs
             now = time.perf_counter()
             affordable = self._census_seconds < SHARE * (now - self._last)
             self._last = now
-            tensors, size, held = (None, None, None)
+            tensors, size, held, nodes = (None, None, None, None)
             if watch.borders in ALWAYS or affordable:
                 began = time.perf_counter()
-                tensors, size, held = _census()
+                tensors, size, held, nodes = _census()
                 self._census_seconds = time.perf_counter() - began
             cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
             watch.emit(
@@ -56,6 +59,7 @@ class Memory:
                 tensors=tensors,
                 tensors_mb=size,
                 graph_tensors=held,
+                graph_nodes=nodes,
             )
 
 
@@ -71,16 +75,24 @@ def _resident() -> float | None:
         return None
 
 
-def _census() -> tuple[int, float, int]:
-    """Count live tensors, their megabytes (a storage once) and those that hold a graph."""
-    count, held, storages = 0, 0, {}
+def _census() -> tuple[int, float, int, int]:
+    """Count live tensors, their megabytes (a storage once), those that hold a graph, and the nodes of these graphs."""
+    count, storages = 0, {}
+    ends: list[Any] = []
     for thing in gc.get_objects():
         # isinstance would ask proxies for their class, and so run code of the trainer.
         kind = type(thing)
         if kind is Tensor or kind is torch.nn.Parameter:
             count += 1
-            held += thing.grad_fn is not None
+            if thing.grad_fn is not None:
+                ends.append(thing.grad_fn)
             if thing.layout is torch.strided and not thing.is_meta:
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
-    return count, sum(storages.values()) / 2**20, held
+    held, seen = len(ends), set(ends)
+    while ends and len(seen) < MAX_NODES:
+        for following, _ in ends.pop().next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                ends.append(following)
+    return count, sum(storages.values()) / 2**20, held, len(seen)
