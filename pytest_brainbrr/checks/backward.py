@@ -1,5 +1,6 @@
 """From backward to step: gradients are fresh, arrive, are neither lost nor reused, and accumulate as they should."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -50,7 +51,8 @@ def cleared(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             yield error(
                 "gradients-cleared",
                 optimizer_name(trace, optimizer),
-                "gradients of the last step were still there when the next ones were added: every step uses the sum of all batches so far",
+                "gradients of the last step were still there when the next ones were added: every step uses the sum "
+                "of all batches so far",
                 cause="optimizer.zero_grad() is missing, or clears another optimizer's parameters",
                 hint="call optimizer.zero_grad() between a step and the next backward",
                 steps=stale,
@@ -71,9 +73,7 @@ def fresh(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             judged = True
             old = {fact["id"]: fact["grad_norm"] for fact in turn.before["parameters"] if fact["grad"] == "finite"}
             new = {fact["id"]: fact["grad_norm"] for fact in turn.step["parameters"] if fact["grad"] == "finite"}
-            anything = any(
-                turn.before["n"] < event["n"] < turn.step["n"] for event in trace.events("backward")
-            )
+            anything = any(turn.before["n"] < event["n"] < turn.step["n"] for event in trace.events("backward"))
             # Gradients written by hand differ from step to step; the same numbers again are the same gradients.
             stale += not anything and bool(new) and new == old
         if stale:
@@ -130,7 +130,12 @@ def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     judged = False
     for optimizer, found in stepping(trace).items():
         several = [(turn, batches) for turn in _plain(found) if len(batches := _micro_batches(turn, by_call)) > 1]
-        if target.accumulation not in (None, 1) and not several and len(found) > 1 and any(turn.backwards for turn in found):
+        if (
+            target.accumulation not in (None, 1)
+            and not several
+            and len(found) > 1
+            and any(turn.backwards for turn in found)
+        ):
             judged = True
             if len(stepping(trace)) == 1 and all(len(turn.backwards) == 1 for turn in _plain(found)):
                 yield error(
@@ -183,7 +188,7 @@ def _micro_batches(turn: Turn, by_call: Mapping[int, Event]) -> list[Event]:
         fed.append(own[0])
     if len({call["model"] for call in fed}) != 1 or any(call["loader"] is None for call in fed):
         return []
-    if len({call["loader"][0] for call in fed}) > 2 or any(same_batch(a, b) for a, b in zip(fed, fed[1:], strict=False)):
+    if len({call["loader"][0] for call in fed}) > 2 or any(same_batch(a, b) for a, b in itertools.pairwise(fed)):
         return []
     return chosen
 
@@ -191,9 +196,14 @@ def _micro_batches(turn: Turn, by_call: Mapping[int, Event]) -> list[Event]:
 def _dropped(turn: Turn, batches: list[Event]) -> bool:
     """Return whether gradients of an earlier batch were gone when the next backward began."""
     held = set(turn.parameters)
-    for earlier, later in zip(batches, batches[1:], strict=False):
+    for earlier, later in itertools.pairwise(batches):
         left = {identity for identity in held & set(earlier["touched"]) if earlier["raw_norms"].get(identity)}
-        if left and not earlier["raw_nonfinite"] and left.isdisjoint(later["nonzero_before"]) and later["grads_before"]["nonzero"] == 0:
+        if (
+            left
+            and not earlier["raw_nonfinite"]
+            and left.isdisjoint(later["nonzero_before"])
+            and later["grads_before"]["nonzero"] == 0
+        ):
             return True
     return False
 
@@ -205,9 +215,9 @@ def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], gr
         whole = [
             number
             for number in known
-            if losses[number]["reduction"] == "mean"
+            if losses[number]["reduction"] in {"mean", "none"}
             and finite_number(grads[number].get("output_grad"))
-            and abs(grads[number]["output_grad"] / (backward["scale"] or 1.0) - 1.0) < 1e-6
+            and abs(grads[number]["output_grad"] / (backward["scale"] or 1.0) - 1.0) < 1e-5
         ]
         if not whole:
             return False
@@ -223,27 +233,43 @@ def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], gr
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "gradients-arrive", "What backward computed is what the step gets.", "backward", arrive,
+        "gradients-arrive",
+        "What backward computed is what the step gets.",
+        "backward",
+        arrive,
         proves="No step found the gradients of its own backward gone.",
         faults=("zero_grad between backward and step",),
         limits="Gradients that were not finite may be dropped on purpose and are not judged.",
     ),
     Check(
-        "gradients-cleared", "Gradients are cleared between steps.", "backward", cleared,
+        "gradients-cleared",
+        "Gradients are cleared between steps.",
+        "backward",
+        cleared,
         proves="No gradient that a step used was still there when the next backward began.",
         faults=("zero_grad forgotten", "zero_grad of another optimizer or model"),
         limits="Judged per optimizer: what one loss leaves in the other's parameters is usual in adversarial training.",
     ),
     Check(
-        "gradients-fresh", "No step reuses the gradients of the step before.", "backward", fresh,
+        "gradients-fresh",
+        "No step reuses the gradients of the step before.",
+        "backward",
+        fresh,
         proves="Between two steps on equal gradients there was a backward.",
         faults=("backward skipped on odd steps", "step called twice"),
         limits="Gradients written by hand are told from old ones by their norms.",
     ),
     Check(
-        "gradients-accumulate", "Gradients of several batches add up to their mean.", "backward", accumulated,
+        "gradients-accumulate",
+        "Gradients of several batches add up to their mean.",
+        "backward",
+        accumulated,
         proves="No batch's gradients were cleared unused, and means over batches were divided by their number.",
-        faults=("zero_grad in every micro-batch", "loss not divided by the accumulation", "accumulation declared and not done"),
+        faults=(
+            "zero_grad in every micro-batch",
+            "loss not divided by the accumulation",
+            "accumulation declared and not done",
+        ),
         limits="Seen where micro-batches come from one torch loader and the loss from torch.nn.functional.",
     ),
-)  # fmt: skip
+)

@@ -27,12 +27,17 @@ def before_step(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     late = 0
     for clip in clips:
         held = set(clip["parameters"])
-        arrived = max((event["n"] for event in backwards if event["n"] < clip["n"] and held.intersection(event["touched"])), default=-1)
+        arrived = max(
+            (event["n"] for event in backwards if event["n"] < clip["n"] and held.intersection(event["touched"])),
+            default=-1,
+        )
         used = [
             turn
             for own in found.values()
             for turn in own
-            if arrived < turn.step["n"] < clip["n"] and held.intersection(turn.parameters) and not turn.step["in_backward"]
+            if arrived < turn.step["n"] < clip["n"]
+            and held.intersection(turn.parameters)
+            and not turn.step["in_backward"]
         ]
         late += arrived >= 0 and bool(used) and clip["with_grad"] > 0
     if late and late >= len(clips) / 2:
@@ -94,21 +99,30 @@ def leaves_something(traces: Mapping[str, Trace], target: Target) -> Iterator[Fi
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "clip-before-step", "Gradients are clipped before they are used.", "clipping", before_step,
+        "clip-before-step",
+        "Gradients are clipped before they are used.",
+        "clipping",
+        before_step,
         proves="No step came between a backward and the clipping of its gradients.",
         faults=("clip after step",),
         limits="Clipping by hand is not seen.",
     ),
     Check(
-        "clip-sees-gradients", "Clipping is given parameters with gradients.", "clipping", has_gradients,
+        "clip-sees-gradients",
+        "Clipping is given parameters with gradients.",
+        "clipping",
+        has_gradients,
         proves="No call of clip_grad_* came with an empty list, and not all of them found no gradient.",
         faults=("an exhausted generator of parameters", "clip before backward"),
         limits="A list that leaves out some parameters may be meant and is not judged.",
     ),
     Check(
-        "clip-limit", "Clipping leaves something of the gradients.", "clipping", leaves_something,
+        "clip-limit",
+        "Clipping leaves something of the gradients.",
+        "clipping",
+        leaves_something,
         proves="The limit is above 1e-6, or gradients are below it.",
         faults=("max_norm=1e-9", "a limit of 0"),
         limits="Small limits that still train are a matter of taste and not judged.",
     ),
-)  # fmt: skip
+)

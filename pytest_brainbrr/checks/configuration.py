@@ -10,25 +10,29 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
-SECTIONS = frozenset({"config", "cfg", "conf", "args", "hparams", "hyper_parameters", "hyperparameters", "settings", "options", "params"})
+SECTIONS = frozenset(
+    {"config", "cfg", "conf", "args", "hparams", "hyper_parameters", "hyperparameters", "settings", "options", "params"}
+)
 RATES = frozenset({"lr", "learning_rate", "base_lr", "initial_lr"})
 DECAYS = frozenset({"weight_decay", "wd"})
 DROPOUTS = frozenset({"dropout", "dropout_p", "drop_rate", "dropout_rate"})
 DEFAULT_RATES = {
-    "Adam": 1e-3, "AdamW": 1e-3, "NAdam": 2e-3, "RAdam": 1e-3, "Adamax": 2e-3, "SGD": 1e-3, "RMSprop": 1e-2, "Adagrad": 1e-2,
-    "Adadelta": 1.0,
+    "Adam": 1e-3, "AdamW": 1e-3, "NAdam": 2e-3, "RAdam": 1e-3, "Adamax": 2e-3, "SGD": 1e-3, "RMSprop": 1e-2,
+    "Adagrad": 1e-2, "Adadelta": 1.0,
 }  # fmt: skip
 
 
 def told(trace: Trace) -> dict[str, list[tuple[str, float]]]:
-    """Return what the target's arguments and the configuration in its checkpoints say: last word of the key -> places and values."""
+    """Return what arguments and checkpointed configurations say: last word of the key -> places and values."""
     found: dict[str, list[tuple[str, float]]] = {}
     words = [str(word) for word in trace.process.get("argv") or []]
     for word, following in zip(words, [*words, ""][1:], strict=True):
         match = re.fullmatch(r"--?([\w.-]+)(?:=(.*))?", word)
         value = _number(match.group(2) or following) if match else None
         if match and value is not None:
-            found.setdefault(match.group(1).replace("-", "_").rpartition(".")[2], []).append((f"argument {match.group(1)}", value))
+            found.setdefault(match.group(1).replace("-", "_").rpartition(".")[2], []).append(
+                (f"argument {match.group(1)}", value)
+            )
     for checkpoint in trace.checkpoints[:1]:
         for path, value in checkpoint["scalars"].items():
             parts = path.lower().split("/")
@@ -52,7 +56,10 @@ def echoed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     decays = {value for name in DECAYS for _, value in said.get(name, [])}
     dropouts = {value for name in DROPOUTS for _, value in said.get(name, [])}
     if not (rates or decays or dropouts):
-        raise Vacuous("no configuration was seen: neither arguments nor a checkpoint tell a learning rate, weight decay or dropout")
+        raise Vacuous(
+            "no configuration was seen: neither arguments nor a checkpoint tell a learning rate, weight decay or "
+            "dropout"
+        )
     optimizers = trace.events("optimizer")
     stepping = {step["optimizer"] for step in trace.steps}
     optimizers = [event for event in optimizers if event["id"] in stepping]
@@ -83,7 +90,8 @@ def echoed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             yield (error if default else warning)(
                 "configuration-echo",
                 "dropout",
-                "no dropout module has the probability of the configuration" + (": all have torch's default" if default else ""),
+                "no dropout module has the probability of the configuration"
+                + (": all have torch's default" if default else ""),
                 cause="the value is read and not passed on to the layers",
                 hint="pass it to every nn.Dropout",
                 configured=wanted,
@@ -92,12 +100,30 @@ def echoed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 
 def _rate(trace: Trace, wanted: float, optimizers: list[dict[str, Any]]) -> Iterator[Finding]:
-    seen = {value for event in optimizers for group in event["groups"] for name in ("lr", "initial_lr", "max_lr") if finite_number(value := group["options"].get(name))}
-    seen |= {rate for step in trace.steps for group in step["groups"] for name in ("lr", "initial_lr", "max_lr") if finite_number(rate := group.get(name))}
+    seen = {
+        value
+        for event in optimizers
+        for group in event["groups"]
+        for name in ("lr", "initial_lr", "max_lr")
+        if finite_number(value := group["options"].get(name))
+    }
+    seen |= {
+        rate
+        for step in trace.steps
+        for group in step["groups"]
+        for name in ("lr", "initial_lr", "max_lr")
+        if finite_number(rate := group.get(name))
+    }
     for event in trace.events("scheduler"):
         seen |= {float(value) for name, value in event["options"].items() if "lr" in name and finite_number(value)}
         seen |= {rate for rate in event["rates"] if finite_number(rate)}
-        seen |= {rate for name, values in event["options"].items() if "lr" in name and isinstance(values, list) for rate in values if finite_number(rate)}
+        seen |= {
+            rate
+            for name, values in event["options"].items()
+            if "lr" in name and isinstance(values, list)
+            for rate in values
+            if finite_number(rate)
+        }
     if any(_equal(value, wanted) for value in seen) or wanted <= 0:
         return
     kinds = {str(event["class"]).rpartition(".")[2] for event in optimizers}
@@ -108,7 +134,8 @@ def _rate(trace: Trace, wanted: float, optimizers: list[dict[str, Any]]) -> Iter
     yield (error if forgotten else warning)(
         "configuration-echo",
         "learning rate",
-        "the learning rate of the configuration is not in force" + (": the optimizer has its class's default" if forgotten else ""),
+        "the learning rate of the configuration is not in force"
+        + (": the optimizer has its class's default" if forgotten else ""),
         cause="the key is misspelt or never passed to the optimizer",
         hint="pass it to the optimizer; refuse unknown keys",
         configured=wanted,
@@ -122,9 +149,13 @@ def _equal(value: Any, wanted: float) -> bool:
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "configuration-echo", "What the configuration says is what runs.", "configuration", echoed,
-        proves="Learning rate, weight decay and dropout told by arguments or by a checkpoint's configuration are in force.",
+        "configuration-echo",
+        "What the configuration says is what runs.",
+        "configuration",
+        echoed,
+        proves="Learning rate, weight decay and dropout told by arguments or by a checkpoint's configuration are in "
+        "force.",
         faults=("a misspelt key, so that the default is used", "dropout read and not passed on"),
         limits="Only where a configuration is visible and tells one value; a value that differs otherwise only warns.",
     ),
-)  # fmt: skip
+)

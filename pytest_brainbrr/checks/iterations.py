@@ -1,10 +1,10 @@
-"""What happened around each optimizer step, and short names for groups of parameters. Shared by the checks of training."""
+"""What happened around each optimizer step, and short names for sets of parameters. Shared by checks of training."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.results import Finding
@@ -142,7 +142,7 @@ def warning(check: str, where: str, message: str, *, cause: str = "", hint: str 
     return Finding(check, where or "<root>", "warning", message, evidence, cause, hint)
 
 
-def finite_number(value: Any) -> bool:
+def finite_number(value: Any) -> TypeGuard[float]:
     """Return whether this is a number, finite and no flag."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 

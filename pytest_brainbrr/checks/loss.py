@@ -1,6 +1,8 @@
 """Losses: shapes that fit, the right kind of input, the right sign, and a graph back to the model."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.iterations import (
@@ -40,12 +42,25 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     """No elementwise loss broadcasts prediction against target into a table of all pairs."""
     trace = traces["straight"]
     judged = [loss for loss in trace.events("loss") if prediction(loss) and argument(loss, "target")]
-    if not judged:
+    walked = [event for event in trace.events("backward") if event.get("tables") is not None]
+    if not judged and not walked:
         raise Vacuous(_no_loss(trace))
+    outputs = {tuple(fact["shape"]) for call in trace.train_calls for fact in call["outputs"]}
+    tables = [tuple(shape) for event in walked for shape in event["tables"] if _matches(tuple(shape), outputs)]
+    if tables:
+        yield error(
+            "loss-shapes",
+            "<loss>",
+            "the difference of prediction and target is a table of every prediction with every target",
+            cause="a (B, 1) tensor minus a (B,) one: squeeze or unsqueeze is missing",
+            hint="give both the same shape before the loss",
+            prediction=list(tables[0]),
+        )
     told: set[str] = set()
     for loss in judged:
         given, wanted = prediction(loss), argument(loss, "target")
-        assert given is not None and wanted is not None
+        assert given is not None
+        assert wanted is not None
         if loss["function"] not in ELEMENTWISE or loss["function"] in told:
             continue
         one, two = list(given["shape"]), list(wanted["shape"])
@@ -54,12 +69,18 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
             yield error(
                 "loss-shapes",
                 loss["function"],
-                "prediction and target have different numbers of dimensions and were broadcast: every prediction is compared with every target",
+                "prediction and target have different numbers of dimensions and were broadcast: every prediction is "
+                "compared with every target",
                 cause="a (B, 1) tensor against a (B,) one: squeeze or unsqueeze is missing",
                 hint="give both the same shape before the loss",
                 prediction=one,
                 target=two,
             )
+
+
+def _matches(shape: tuple[int, ...], outputs: set[tuple[int, ...]]) -> bool:
+    """Return whether a tensor of this shape is an output of the model, up to a last dimension of 1."""
+    return any(output in (shape, (*shape, 1)) or shape == (*output, 1) for output in outputs)
 
 
 def _broadcast(one: list[int], two: list[int]) -> list[int]:
@@ -76,7 +97,7 @@ def _product(shape: list[int]) -> int:
 
 
 def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """A loss that wants logits is not given probabilities, one that wants log-probabilities gets no positive numbers."""
+    """A loss that wants logits gets no probabilities, one that wants log-probabilities no positive numbers."""
     trace = traces["straight"]
     judged = [loss for loss in _training_losses(trace) if prediction(loss)]
     if not judged:
@@ -93,12 +114,13 @@ def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
             yield error(
                 "loss-input-kind",
                 function,
-                "a loss that takes logits was given probabilities: squashed twice, gradients are small and outputs cannot become certain",
+                "a loss that takes logits was given probabilities: squashed twice, gradients are small and outputs "
+                "cannot become certain",
                 cause=f"the model ends in a {kind}, and the loss applies its own",
                 hint=f"remove the {kind} from the model's forward, and apply it only where probabilities are wanted",
                 calls=len(losses),
             )
-        elif function in LOGITS and len(losses) > 1 and all(_looks_squashed(fact) for fact in inputs):
+        elif function in LOGITS and len(losses) > 1 and all(_opaque(fact) and _looks_squashed(fact) for fact in inputs):
             yield warning(
                 "loss-input-kind",
                 function,
@@ -112,18 +134,25 @@ def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
             yield error(
                 "loss-input-kind",
                 function,
-                "nll_loss was given numbers above 0, which no log-probability is: it falls without end and teaches nothing",
+                "nll_loss was given numbers above 0, which no log-probability is: it falls without end and teaches "
+                "nothing",
                 cause="logits or probabilities instead of log_softmax",
                 hint="use cross_entropy on logits, or apply log_softmax first",
                 highest=max(fact["max"] for fact in inputs if finite_number(fact.get("max"))),
             )
 
 
+def _opaque(fact: Event) -> bool:
+    """Return whether it is unknown how a tensor was made: by a compiled or custom function, or not recorded."""
+    made_by = fact.get("made_by")
+    return made_by is None or "Compiled" in made_by or not made_by.rstrip("0123456789").endswith("Backward")
+
+
 def _looks_squashed(fact: Event) -> bool:
     if not all(finite_number(fact.get(name)) for name in ("min", "max", "mean")):
         return False
     # A zero-initialized head starts at exactly 0 and stays near it; a sigmoid starts near one half.
-    return 0 < fact["min"] < fact["max"] < 1 and 0.2 < fact["mean"] < 0.8
+    return bool(0 < fact["min"] < fact["max"] < 1 and 0.2 < fact["mean"] < 0.8)
 
 
 def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -132,14 +161,16 @@ def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     judged = [
         (loss, fact)
         for loss in trace.events("loss")
-        if loss["function"].startswith("binary_cross_entropy") and (fact := argument(loss, "target")) and finite_number(fact["min"])
+        if loss["function"].startswith("binary_cross_entropy")
+        and (fact := argument(loss, "target"))
+        and finite_number(fact["min"])
     ]
     if not judged:
         raise Vacuous("no binary cross-entropy was called")
     outside = [fact for _, fact in judged if fact["min"] < 0 or fact["max"] > 1]
     if not outside:
         return
-    # Noisy labels of up to 1.2 are a known trick of adversarial training: only numbers far outside are wrong for certain.
+    # Noisy labels of up to 1.2 are a trick of adversarial training: only numbers far outside are wrong for certain.
     wrong = [fact for fact in outside if fact["min"] <= -0.5 or fact["max"] >= 1.5]
     report = error if wrong else warning
     yield report(
@@ -153,15 +184,20 @@ def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     )
 
 
+def _value(loss: Event | None) -> Any:
+    """Return the value of a loss call, or None."""
+    return ((loss or {}).get("output") or {}).get("mean")
+
+
 def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> list[float] | None:
-    """Return the coefficients of the losses in a root that is nothing but their weighted sum; None if it is more, or unknown."""
+    """Return the coefficients of the losses if the root is nothing but their weighted sum; None if more, or unknown."""
     root = (backward["root"] or {}).get("mean")
     if not backward["losses"] or not finite_number(root):
         return None
     total, coefficients = 0.0, []
     for number in backward["losses"]:
         coefficient = (grads.get(number) or {}).get("output_grad")
-        value = ((losses.get(number) or {}).get("output") or {}).get("mean")
+        value = _value(losses.get(number))
         if not finite_number(coefficient) or not finite_number(value) or losses[number]["reduction"] == "none":
             return None
         total += coefficient * value
@@ -179,14 +215,7 @@ def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         for turn in own:
             maximize = any(group.get("maximize") for group in turn.step["groups"])
             for backward in turn.backwards:
-                coefficients = _explained(backward, grads, losses)
-                sign = 0
-                if coefficients and all(value > 0 for value in coefficients):
-                    sign = 1
-                elif coefficients and all(value < 0 for value in coefficients):
-                    sign = -1
-                elif coefficients is None:
-                    sign = _sign_by_labels(backward, grads, losses)
+                sign = _sign(backward, grads, losses)
                 signs.setdefault(optimizer, []).append(-sign if maximize else sign)
     ascending = [optimizer for optimizer, values in signs.items() if values and all(value < 0 for value in values)]
     # Adversarial training lowers a loss in one optimizer and raises it in another.
@@ -196,29 +225,46 @@ def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             "loss-direction",
             optimizer_name(trace, ascending[0]),
             "every step raises the loss instead of lowering it",
-            cause="the optimizer was made with maximize=True" if maximize else "the sign of the loss is flipped before backward",
+            cause="the optimizer was made with maximize=True"
+            if maximize
+            else "the sign of the loss is flipped before backward",
             hint="give the optimizer a loss to lower, and leave maximize off",
             steps=len(found[ascending[0]]),
         )
         return
-    for optimizer, own in found.items():
-        first = own[0].step
-        facts = [fact for fact in first["parameters"] if fact["grad"] == "finite" and fact["descent"] and finite_number(fact["descent"])]
-        if len(facts) > 1 and not first["closure"] and not any(group.get("maximize") or group.get("weight_decay") for group in first["groups"]):
-            if all(fact["descent"] > 0 for fact in facts):
-                yield error(
-                    "loss-direction",
-                    optimizer_name(trace, optimizer),
-                    "the optimizer's first update goes along every gradient instead of against it",
-                    cause="the sign of the update is wrong",
-                    hint="subtract the gradient",
-                    parameters=len(facts),
-                )
-                return
+    upward = next((optimizer for optimizer, own in found.items() if _first_update_ascends(own[0].step)), None)
+    if upward is not None:
+        yield error(
+            "loss-direction",
+            optimizer_name(trace, upward),
+            "the optimizer's first update goes along every gradient instead of against it",
+            cause="the sign of the update is wrong",
+            hint="subtract the gradient",
+        )
+        return
     if not any(value for values in signs.values() for value in values) and not any(
         fact["descent"] for own in found.values() for turn in own for fact in turn.step["parameters"]
     ):
         raise Vacuous("neither the gradient at a known loss nor the direction of an update was seen")
+
+
+def _first_update_ascends(step: Event) -> bool:
+    """Return whether an optimizer without decay moved every parameter along its gradient in its first step."""
+    options = [group.get("maximize") or group.get("weight_decay") for group in step["groups"]]
+    descents = [fact["descent"] for fact in step["parameters"] if fact["grad"] == "finite" and fact["descent"]]
+    if step["closure"] or any(options) or len(descents) < 2:
+        return False
+    return all(finite_number(value) and value > 0 for value in descents)
+
+
+def _sign(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> int:
+    """Return 1 if this backward lowers the known losses, -1 if it raises them, 0 if that is not known."""
+    coefficients = _explained(backward, grads, losses)
+    if coefficients is None:
+        return _sign_by_labels(backward, grads, losses)
+    if all(value > 0 for value in coefficients):
+        return 1
+    return -1 if all(value < 0 for value in coefficients) else 0
 
 
 def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> int:
@@ -227,7 +273,7 @@ def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping
         return 0
     number = backward["losses"][0]
     loss, grad = losses.get(number), grads[number]
-    value, root = ((loss or {}).get("output") or {}).get("mean"), (backward["root"] or {}).get("mean")
+    value, root = _value(loss), (backward["root"] or {}).get("mean")
     if loss is None or loss["function"] not in SIGNED or not finite_number(value) or not finite_number(root):
         return 0
     if abs(abs(value * (backward["scale"] or 1.0)) - abs(root)) > 1e-3 * abs(root):
@@ -255,20 +301,19 @@ def graph_whole(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         )
         return
     by_call, losses = calls(trace), trace.events("loss")
-    wasted: dict[str, int] = {}
-    for event in backwards:
-        root = (event["root"] or {}).get("mean")
-        if event["losses"] or not finite_number(root) or not event["forwards"]:
-            continue
-        for loss in losses:
-            given, value = prediction(loss), (loss["output"] or {}).get("mean")
-            source = by_call.get(loss["input_from"]) if loss["input_from"] is not None else None
-            if given is None or given["requires_grad"] or not loss["grad_enabled"] or not finite_number(value) or source is None:
-                continue
-            scaled = root / (event["scale"] or 1.0)
-            # Equal values would be a second copy of the loss, kept for the log.
-            if source["call"] in event["forwards"] and 1e-6 < abs(scaled - value) / max(abs(value), 1e-12) < 0.05:
-                wasted[loss["function"]] = wasted.get(loss["function"], 0) + 1
+    if _bypassed(trace):
+        yield error(
+            "loss-graph",
+            "<loss>",
+            "no gradient ever reached an output of the model: the loss depends on its weights only, not on what it "
+            "computes",
+            cause="outputs are detached (`.detach()`, `.data`, numpy) before the loss, and a penalty on the weights "
+            "is all that trains",
+            hint="compute the loss on the model's own outputs",
+            backwards=len(backwards),
+        )
+        return
+    wasted = Counter(function for event in backwards for function in _wasted(event, by_call, losses))
     for function, count in wasted.items():
         if count >= 2 or count == len(backwards):
             yield error(
@@ -281,10 +326,46 @@ def graph_whole(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
             )
 
 
+def _wasted(event: Event, by_call: Mapping[int, Event], losses: list[Event]) -> Iterator[str]:
+    """Yield the functions of losses on detached outputs that make up nearly all of the root of this backward."""
+    root = (event["root"] or {}).get("mean")
+    if event["losses"] or not finite_number(root) or not event["forwards"]:
+        return
+    for loss in losses:
+        given, value = prediction(loss), _value(loss)
+        source = by_call.get(loss["input_from"]) if loss["input_from"] is not None else None
+        if given is None or given["requires_grad"] or not loss["grad_enabled"] or source is None:
+            continue
+        if source["call"] not in event["forwards"] or not finite_number(value):
+            continue
+        # Equal values would be a second copy of the loss, kept for the log.
+        if 1e-6 < abs(root / (event["scale"] or 1.0) - value) / max(abs(value), 1e-12) < 0.05:
+            yield loss["function"]
+
+
+def _bypassed(trace: Trace) -> bool:
+    """Return whether a model was called with gradients, its parameters got some, and its outputs never."""
+    ours = {fact["model"] for identity, fact in trace.parameters.items() if identity in trace.optimized}
+    made = [
+        call for call in trace.events("forward") if call["model"] in ours and call["training"] and call["grad_enabled"]
+    ]
+    made = [call for call in made if any(fact["grad_fn"] for fact in call["outputs"])]
+    backwards = trace.events("backward")
+    return (
+        len({call["step"] for call in made}) > 1
+        and not any(event["forwards"] for event in backwards)
+        and any(event["touched"] for event in backwards)
+    )
+
+
 def positive_weight(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """The weight of a rare positive class is not below 1."""
     trace = traces["straight"]
-    weighted = [(loss, fact) for loss in _training_losses(trace) if (fact := argument(loss, "pos_weight")) and finite_number(fact["max"])]
+    weighted = [
+        (loss, fact)
+        for loss in _training_losses(trace)
+        if (fact := argument(loss, "pos_weight")) and finite_number(fact["max"])
+    ]
     if not weighted:
         raise Vacuous("no loss with pos_weight was called")
     shares = [loss["positives"] for loss, _ in weighted if loss["positives"] is not None]
@@ -305,7 +386,9 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """A loss summed over the batch is divided before backward."""
     trace = traces["straight"]
     losses, grads = loss_calls(trace), {event["call"]: event for event in trace.events("loss_grad")}
-    reached = [(backward, number) for backward in trace.events("backward") for number in backward["losses"] if number in losses]
+    reached = [
+        (backward, number) for backward in trace.events("backward") for number in backward["losses"] if number in losses
+    ]
     if not reached:
         raise Vacuous(_no_loss(trace))
     for backward, number in reached:
@@ -327,45 +410,71 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "loss-graph", "What backward starts from hangs together with the model.", "loss", graph_whole,
-        proves="Backward was called on a tensor with history, and no loss that makes up the root was computed on detached outputs.",
-        faults=("torch.tensor(loss.item(), requires_grad=True)", "the loss of detached logits plus a small regularizer"),
+        "loss-graph",
+        "What backward starts from hangs together with the model.",
+        "loss",
+        graph_whole,
+        proves="Backward was called on a tensor with history, and no loss that makes up the root was computed on "
+        "detached outputs.",
+        faults=(
+            "torch.tensor(loss.item(), requires_grad=True)",
+            "the loss of detached logits plus a small regularizer",
+        ),
         limits="Detached losses are recognised where their value makes up the root.",
     ),
     Check(
-        "loss-direction", "Steps lower the loss.", "loss", direction,
-        proves="The root is a sum of known losses with the sign that the optimizer lowers; first updates go against their gradients.",
+        "loss-direction",
+        "Steps lower the loss.",
+        "loss",
+        direction,
+        proves="The root is a sum of known losses with the sign that the optimizer lowers; first updates go against "
+        "their gradients.",
         faults=("a flipped sign", "maximize=True", "an update with the wrong sign"),
         limits="Losses written by hand have no known direction; adversarial pairs of optimizers are left alone.",
     ),
     Check(
-        "loss-shapes", "Losses do not broadcast prediction against target.", "loss", shapes_fit,
+        "loss-shapes",
+        "Losses do not broadcast prediction against target.",
+        "loss",
+        shapes_fit,
         proves="No elementwise loss got tensors of different rank that span a table of pairs.",
         faults=("logits (B, 1) against targets (B,)",),
         limits="Losses written by hand are not seen.",
     ),
     Check(
-        "loss-input-kind", "Losses get the kind of numbers they are made for.", "loss", input_kind,
+        "loss-input-kind",
+        "Losses get the kind of numbers they are made for.",
+        "loss",
+        input_kind,
         proves="No logits loss was given the output of a sigmoid or softmax, and nll_loss no number above 0.",
         faults=("a sigmoid before BCE with logits", "a softmax before cross entropy", "nll_loss on logits"),
         limits="Without knowledge of how the input was made, numbers between 0 and 1 only warn.",
     ),
     Check(
-        "loss-targets", "Targets of a binary cross-entropy lie between 0 and 1.", "loss", targets_fit,
+        "loss-targets",
+        "Targets of a binary cross-entropy lie between 0 and 1.",
+        "loss",
+        targets_fit,
         proves="Lowest and highest target of every call.",
         faults=("labels coded -1 and 1", "class numbers as targets"),
         limits="Targets slightly outside only warn.",
     ),
     Check(
-        "positive-weight", "Rare positives are not weighted down.", "loss", positive_weight,
+        "positive-weight",
+        "Rare positives are not weighted down.",
+        "loss",
+        positive_weight,
         proves="pos_weight is at least 1 where positives are rare.",
         faults=("pos_weight upside down",),
         limits="A statistic of few batches: warns only.",
     ),
     Check(
-        "loss-summed", "A summed loss is divided before backward.", "loss", summed,
+        "loss-summed",
+        "A summed loss is divided before backward.",
+        "loss",
+        summed,
         proves="The coefficient of a summed loss in the root is not 1.",
         faults=("reduction='sum'",),
         limits="Warns only: some objectives are sums on purpose.",
     ),
-)  # fmt: skip
+)

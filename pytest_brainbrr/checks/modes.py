@@ -1,5 +1,6 @@
 """Training runs in training mode; validation in evaluation mode, without graphs, and without touching the weights."""
 
+import itertools
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -13,7 +14,7 @@ from pytest_brainbrr.trace import Trace
 
 
 def _acts(module: Event) -> bool:
-    """Return whether a module computes something else in training mode: dropout that drops, statistics that are kept."""
+    """Return whether a module computes something else in training mode: it drops, or keeps statistics."""
     kind, options = module["class"], module["attributes"]
     if "Drop" in kind or kind in {"MultiheadAttention", "LSTM", "GRU", "RNN"}:
         shares = [options.get(name) for name in ("p", "drop_prob", "dropout", "drop_rate")]
@@ -44,13 +45,15 @@ def fed_by(trace: Trace) -> dict[int, str]:
 
 @lru_cache(maxsize=16)
 def held_out(trace: Trace) -> tuple[Event, ...]:
-    """Return the calls of validation: fed by loaders whose batches feed no call that trains, unless validation itself steps."""
+    """Return the calls of validation: fed by loaders whose batches feed no call that trains in training mode."""
     fed, training = fed_by(trace), set()
     for call in trace.train_calls:
         if call["training"] and call["call"] in fed:
             training.add(fed[call["call"]])
     if not training:
         training = {fed[call["call"]] for call in trace.train_calls if call["call"] in fed}
+    if not training:
+        return ()  # without a call that trains there is nothing to hold data out from
     return tuple(
         call
         for call in trace.events("forward")
@@ -67,7 +70,8 @@ def _validation(trace: Trace) -> list[Event]:
     found = [call for call in held_out(trace) if call["phase"] != "train"]
     if not found:
         raise Vacuous(
-            trace.lost("modules", "loaders") or "no validation was seen: no loader of its own fed calls that train nothing"
+            trace.lost("modules", "loaders")
+            or "no validation was seen: no loader of its own fed calls that train nothing"
         )
     return found
 
@@ -75,14 +79,7 @@ def _validation(trace: Trace) -> list[Event]:
 def training_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Every step rests on calls in training mode, before and after validation."""
     trace = traces["straight"]
-    by_call = calls(trace)
-    history: dict[str, list[list[Event]]] = {}
-    for found in stepping(trace).values():
-        for turn in found:
-            for model in {by_call[number]["model"] for number in turn.forwards if number in by_call}:
-                if model is None or not _owns(trace, model, turn.parameters):
-                    continue
-                history.setdefault(model, []).append([by_call[n] for n in turn.forwards if n in by_call and by_call[n]["model"] == model])
+    history = _history(trace)
     if not history:
         raise Vacuous("no step after a model call of its own was seen")
     for model, rounds in history.items():
@@ -90,17 +87,7 @@ def training_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
         acting = _acting(trace, model)
         kinds = sorted({module["class"] for module in acting})
         if True in modes and False in modes and (modes.index(False) > modes.index(True) or acting):
-            after = modes.index(False) > modes.index(True)
-            yield error(
-                "training-mode",
-                label,
-                "the model was trained in evaluation mode after a validation" if after else "the first steps were trained in evaluation mode",
-                cause="model.train() is missing after model.eval()" if after else "model.train() is called after the first validation only",
-                hint="call model.train() at the beginning of every epoch, or right after validation",
-                steps_in_eval=modes.count(False),
-                of=len(modes),
-                modules=kinds,
-            )
+            yield _flipped(label, modes, kinds, after=modes.index(False) > modes.index(True))
             continue
         if True not in modes:
             idle = _idle(trace, model, rounds[0][0])
@@ -124,6 +111,36 @@ def training_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
                 hint="call train() on the whole model after validation",
                 modules=flipped[:8],
             )
+
+
+def _flipped(label: str, modes: list[bool], kinds: list[str], *, after: bool) -> Finding:
+    return error(
+        "training-mode",
+        label,
+        "the model was trained in evaluation mode after a validation"
+        if after
+        else "the first steps were trained in evaluation mode",
+        cause="model.train() is missing after model.eval()"
+        if after
+        else "model.train() is called after the first validation only",
+        hint="call model.train() at the beginning of every epoch, or right after validation",
+        steps_in_eval=modes.count(False),
+        of=len(modes),
+        modules=kinds,
+    )
+
+
+def _history(trace: Trace) -> dict[str, list[list[Event]]]:
+    """Return root id -> its calls behind each step of an optimizer that holds it, in order."""
+    by_call = calls(trace)
+    history: dict[str, list[list[Event]]] = {}
+    for found in stepping(trace).values():
+        for turn in found:
+            fed = [by_call[number] for number in sorted(turn.forwards) if number in by_call]
+            for model in {call["model"] for call in fed if call["model"] is not None}:
+                if _owns(trace, model, turn.parameters):
+                    history.setdefault(model, []).append([call for call in fed if call["model"] == model])
+    return {model: sorted(rounds, key=lambda calls_: int(calls_[0]["n"])) for model, rounds in history.items()}
 
 
 def _owns(trace: Trace, model: str, stepped: Mapping[str, Any]) -> bool:
@@ -159,10 +176,14 @@ def _left_behind(trace: Trace, rounds: list[list[Event]]) -> list[str]:
     """Return paths that were in training mode in one step and not in the next, with a validation in between."""
     thawed = {fact["name"] for fact in trace.parameters.values() if fact["requires_grad"]}
     seen: set[str] = set(rounds[0][-1]["mixed_modes"])
-    for before, after in zip(rounds, rounds[1:], strict=False):
+    for before, after in itertools.pairwise(rounds):
         now = set(after[-1]["mixed_modes"])
         validated = any(before[-1]["n"] < call["n"] < after[0]["n"] for call in held_out(trace))
-        fresh = {path for path in now - seen if any(name.rpartition("/")[2].startswith(f"{path}.") for name in thawed) or "rop" in path}
+        fresh = {
+            path
+            for path in now - seen
+            if any(name.rpartition("/")[2].startswith(f"{path}.") for name in thawed) or "rop" in path
+        }
         if validated and fresh and after[-1]["training"]:
             return sorted(fresh)
         seen |= now
@@ -185,7 +206,8 @@ def evaluation_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             yield error(
                 "evaluation-mode",
                 trace.name(call["model"]),
-                "validation ran in training mode: dropout drops, and the statistics of normalization move with held-out data",
+                "validation ran in training mode: dropout drops, and the statistics of normalization move with "
+                "held-out data",
                 cause="model.eval() is missing before validation",
                 hint="call model.eval() before and model.train() after validation",
                 modules=sorted({module["class"] for module in acting}),
@@ -199,7 +221,7 @@ def _awake(call: Event, module: Event) -> bool:
         if path != call["path"] and not path.startswith(call["path"] + "."):
             return False
         path = path[len(call["path"]) :].lstrip(".")
-    mixed = {name for name in call["mixed_modes"]}
+    mixed = set(call["mixed_modes"])
     return bool(call["training"]) != (path in mixed)
 
 
@@ -232,11 +254,15 @@ def validation_is_passive(traces: Mapping[str, Trace], target: Target) -> Iterat
     wrong = [call for call in out if call["call"] in trained and call["loader"][0] in passes]
     if not wrong:
         ours = {call["call"] for call in out}
-        for first, second in zip(quiet, quiet[1:], strict=False):
+        for first, second in itertools.pairwise(quiet):
             if first["loader"][0] != second["loader"][0]:
                 continue
             between = trace.between(first, second, "step", "forward")
-            others = [event for event in between if event["kind"] == "forward" and event["call"] in fed and event["call"] not in ours]
+            others = [
+                event
+                for event in between
+                if event["kind"] == "forward" and event["call"] in fed and event["call"] not in ours
+            ]
             if any(event["kind"] == "step" for event in between) and not others:
                 wrong.append(second)
     if wrong:
@@ -266,19 +292,29 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
         for module in facts["modules"]:
             name = f"{module['path']}.running_mean" if module["path"] else "running_mean"
             buffer = buffers.get(name)
-            if not _normalizes(module) or buffer is None or module["path"] not in ran or any(not _awake(call, module) for call in own):
+            if (
+                not _normalizes(module)
+                or buffer is None
+                or module["path"] not in ran
+                or any(not _awake(call, module) for call in own)
+            ):
                 continue
             judged = True
             if buffer["id"] not in moved and _is_zeros(buffer):
-                still.append((trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum")))
+                still.append(
+                    (trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum"))
+                )
     if not judged:
         raise Vacuous("no normalization layer with running statistics was trained in training mode")
     if still:
         yield error(
             "statistics-move",
-            sorted(still)[0][0],
-            "running statistics stayed at their initial values through training: in evaluation mode nothing is normalized",
-            cause="momentum is 0" if any(momentum == 0 for _, momentum in still) else "the layer computes in training mode without updating its buffers",
+            min(still)[0],
+            "running statistics stayed at their initial values through training: in evaluation mode nothing is "
+            "normalized",
+            cause="momentum is 0"
+            if any(momentum == 0 for _, momentum in still)
+            else "the layer computes in training mode without updating its buffers",
             hint="leave momentum at 0.1, and call layers with their own buffers",
             layers=len(still),
         )
@@ -286,33 +322,51 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "training-mode", "Steps rest on calls in training mode.", "modes", training_mode,
-        proves="Every step used at least one call of its model in training mode, and no module was left in evaluation mode by a validation.",
+        "training-mode",
+        "Steps rest on calls in training mode.",
+        "modes",
+        training_mode,
+        proves="Every step used at least one call of its model in training mode, and no module was left in "
+        "evaluation mode by a validation.",
         faults=("eval() without train() afterwards", "train() never called", "train() on a part of the model"),
-        limits="A model that is always in evaluation mode fails only if it has dropout or fresh statistics, and no frozen part.",
+        limits="A model that is always in evaluation mode fails only if it has dropout or fresh statistics, and no "
+        "frozen part.",
     ),
     Check(
-        "evaluation-mode", "Validation runs in evaluation mode.", "modes", evaluation_mode,
+        "evaluation-mode",
+        "Validation runs in evaluation mode.",
+        "modes",
+        evaluation_mode,
         proves="Calls fed by held-out loaders ran with dropout and running statistics at rest.",
         faults=("eval() forgotten", "train() called inside validation"),
         limits="Validation is known by its loader; models whose modules do not depend on the mode are not judged.",
     ),
     Check(
-        "validation-is-passive", "No step is taken on held-out batches.", "modes", validation_is_passive,
-        proves="No backward of a step reached a call of validation, and no step fell between two batches of a validation.",
+        "validation-is-passive",
+        "No step is taken on held-out batches.",
+        "modes",
+        validation_is_passive,
+        proves="No backward of a step reached a call of validation, and no step fell between two batches of a "
+        "validation.",
         faults=("the training step reused for validation", "optimizer.step() inside validation"),
         limits="Validation is known by its loader.",
     ),
     Check(
-        "validation-without-graphs", "Validation builds no graph.", "modes", without_graphs,
+        "validation-without-graphs",
+        "Validation builds no graph.",
+        "modes",
+        without_graphs,
         proves="Outputs of validation have no history, unless a backward used it.",
         faults=("no_grad forgotten",),
         limits="Validation is known by its loader.",
     ),
     Check(
-        "statistics-move", "Running statistics of normalization follow the data.", "modes", statistics_move,
+        "statistics-move",
+        "Running statistics of normalization follow the data.",
+        "modes",
+        statistics_move,
         proves="running_mean of every layer that ran in training mode left its initial value.",
         faults=("momentum=0", "statistics reset or never updated"),
         limits="Frozen layers, and layers with loaded statistics, may rest and are not judged.",
     ),
-)  # fmt: skip
+)

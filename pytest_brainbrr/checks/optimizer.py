@@ -20,7 +20,20 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
-STATEFUL = ("Adam", "RMSprop", "Adagrad", "Adadelta", "Lion", "LAMB", "Lamb", "Muon", "Shampoo", "SOAP", "Rprop", "Adafactor")
+STATEFUL = (
+    "Adam",
+    "RMSprop",
+    "Adagrad",
+    "Adadelta",
+    "Lion",
+    "LAMB",
+    "Lamb",
+    "Muon",
+    "Shampoo",
+    "SOAP",
+    "Rprop",
+    "Adafactor",
+)
 
 
 def _nonzero(trace: Trace) -> set[str]:
@@ -33,7 +46,7 @@ def _moved(trace: Trace) -> set[str]:
 
 
 def _orphans(trace: Trace, target: Target) -> dict[str, Event]:
-    """Return parameters that get gradients although no optimizer holds them, of models that are trained or meant to be."""
+    """Return parameters that get gradients although no optimizer holds them, nobody moves them or declares them."""
     held, moved, nonzero = trace.optimized, _moved(trace), _nonzero(trace)
     found = {}
     for identity, fact in trace.trainable.items():
@@ -66,7 +79,7 @@ def _shapes(trace: Trace) -> dict[str, tuple[object, ...]]:
 
 
 def _lookalikes(trace: Trace, target: Target) -> tuple[dict[str, Event], dict[str, str]]:
-    """Return orphans of the model, and idle tensors of an optimizer that have their sizes: an old head, a copy of the model."""
+    """Return orphans of the model, and idle tensors of an optimizer of equal sizes: an old head, a copy."""
     orphans, idle, sizes = _orphans(trace, target), _idle(trace), _shapes(trace)
     wanted = Counter(sizes[identity] for identity in orphans)
     strangers = {
@@ -81,8 +94,15 @@ def _lookalikes(trace: Trace, target: Target) -> tuple[dict[str, Event], dict[st
 
 def holds_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """The tensors of the optimizer are those of the model that is trained, not of an older or copied one."""
-    trace = traces["straight"]
-    stepping(trace)
+    stepping(traces["straight"])
+    for trace in traces.values():
+        found = list(_held(trace, target))
+        if found:
+            yield from found
+            return
+
+
+def _held(trace: Trace, target: Target) -> Iterator[Finding]:
     if trace.lost("optimizers", "models"):
         raise Vacuous(str(trace.lost("optimizers", "models")))
     twins, strangers = _lookalikes(trace, target)
@@ -91,7 +111,8 @@ def holds_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         yield error(
             "optimizer-holds-model",
             places(trace, twins),
-            "the optimizer holds tensors that get no gradient, while parameters of the same sizes get gradients and are in no optimizer",
+            "the optimizer holds tensors that get no gradient, while parameters of the same sizes get gradients and "
+            "are in no optimizer",
             cause="the optimizer was built before a part of the model was replaced, or over a copy of the model",
             hint="build the optimizer last, after heads are swapped, models wrapped, copied and moved",
             optimizer=optimizer_name(trace, next(iter(strangers.values()))),
@@ -110,7 +131,12 @@ def covers_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
     orphans = _orphans(trace, target)
     twins, strangers = _lookalikes(trace, target)
     orphans = {identity: fact for identity, fact in orphans.items() if not (strangers and identity in twins)}
-    trained = {trace.parameters[identity]["model"] for own in found.values() for identity in own[0].parameters if identity in trace.parameters}
+    trained = {
+        trace.parameters[identity]["model"]
+        for own in found.values()
+        for identity in own[0].parameters
+        if identity in trace.parameters
+    }
     ours = {identity: fact for identity, fact in orphans.items() if fact["model"] in trained}
     if ours:
         whole = sorted({fact["name"].rpartition(".")[0] for fact in ours.values()})
@@ -118,12 +144,14 @@ def covers_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             "optimizer-covers-model",
             places(trace, ours),
             "parameters get gradients and are in no optimizer: they never change",
-            cause="the optimizer was given a part of the model, a parameter group left them out, or a generator was exhausted",
+            cause="the optimizer was given a part of the model, a parameter group left them out, or a generator was "
+            "exhausted",
             hint="give the optimizer every trainable parameter; set requires_grad=False on what is meant to be frozen",
             parameters=len(ours),
             modules=len(whole),
             of=len(trace.trainable),
         )
+    yield from _frozen(trace, target)
     # A model none of whose parameters is optimized may be there for its loss only (perceptual losses).
     others = {identity: fact for identity, fact in orphans.items() if fact["model"] not in trained}
     training = {call["model"] for call in trace.train_calls if call["training"]}
@@ -136,6 +164,39 @@ def covers_model(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             cause="its optimizer is missing, or it is a fixed model that should be frozen and in evaluation mode",
             hint="optimize it, or call requires_grad_(False) and eval() on it",
             parameters=len(others),
+        )
+
+
+def _frozen(trace: Trace, target: Target) -> Iterator[Finding]:
+    """Warn of layers that are handed to the optimizer frozen, at random values, and in training mode."""
+    first = next(iter(trace.events("forward")), None)
+    before = first["n"] if first else 0
+    if any(event["n"] < before for kind in ("checkpoint_read", "load_state_dict") for event in trace.events(kind)):
+        return
+    moved, digests = _moved(trace), Counter(fact["digest"] for fact in trace.parameters.values())
+    resting = {path for call in trace.train_calls for path in call["mixed_modes"]}
+    layers = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Embedding", "MultiheadAttention")
+    frozen = [
+        identity
+        for identity, fact in trace.parameters.items()
+        if identity in trace.optimized
+        and identity not in trace.trainable
+        and identity not in moved
+        and (fact["owner"] or "").startswith(layers)
+        and digests[fact["digest"]] == 1
+        and not any(path and fact["name"].rpartition("/")[2].startswith(f"{path}.") for path in resting)
+        and not declared(fact["name"], target.frozen)
+    ]
+    if frozen:
+        yield warning(
+            "optimizer-covers-model",
+            places(trace, frozen),
+            "layers are handed to the optimizer frozen, and nothing was loaded into them: they stay at their random "
+            "values",
+            cause="requires_grad=False left over from fine-tuning",
+            hint="unfreeze them; if they are meant to rest, declare them as `Target.frozen` or put them into "
+            "evaluation mode",
+            parameters=len(frozen),
         )
 
 
@@ -153,7 +214,11 @@ def registered(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     known = {tuple(fact["shape"]) for fact in trace.parameters.values()}
     hidden = [item for model in trace.models.values() for item in model["unregistered"]]
     leaves = [
-        {(tuple(leaf["shape"]), leaf["n"]) for leaf in event["unregistered_leaves"] if tuple(leaf["shape"]) not in inputs}
+        {
+            (tuple(leaf["shape"]), leaf["n"])
+            for leaf in event["unregistered_leaves"]
+            if tuple(leaf["shape"]) not in inputs
+        }
         for event in walked
         if event["function"] == "backward"
     ]
@@ -162,7 +227,8 @@ def registered(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
         yield error(
             "parameters-registered",
             ", ".join(sorted(item["path"] for item in hidden)[:3]),
-            "layers in a plain list take part in the loss: they are in no optimizer, no checkpoint, and stay where they are when the model moves",
+            "layers in a plain list take part in the loss: they are in no optimizer, no checkpoint, and stay where "
+            "they are when the model moves",
             cause="a Python list or dict of modules instead of nn.ModuleList or nn.ModuleDict",
             hint="use nn.ModuleList, nn.ModuleDict, nn.ParameterList",
             containers=len(hidden),
@@ -185,7 +251,7 @@ def registered(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
 def symmetric(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Units of a layer start different from each other."""
     trace = traces["straight"]
-    first = {}
+    first: dict[str, tuple[Event, Event]] = {}
     for model in trace.events("model"):
         for fact in model.get("parameters", []):
             first.setdefault(fact["id"], (model, fact))
@@ -194,10 +260,17 @@ def symmetric(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     alike = []
     for identity, (model, fact) in first.items():
         path = fact["name"].rpartition(".")[0]
-        options = next((module["attributes"] for module in model["modules"] if module["path"] == path), {})
+        options: Event = next((module["attributes"] for module in model["modules"] if module["path"] == path), {})
         layer = (fact["owner"] or "").startswith(("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear"))
         dense = len(fact["shape"]) > 1 and fact["shape"][1] > 1 and options.get("groups", 1) == 1
-        if layer and dense and fact["rows_equal"] and fact["zero"] is False and fact["requires_grad"] and not fact["parametrized"]:
+        if (
+            layer
+            and dense
+            and fact["rows_equal"]
+            and fact["zero"] is False
+            and fact["requires_grad"]
+            and not fact["parametrized"]
+        ):
             alike.append(identity)
     if alike:
         yield error(
@@ -205,7 +278,8 @@ def symmetric(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             places(trace, alike),
             "all units of a layer start with the same weights: they get the same gradients and stay one unit",
             cause="constant initialization of a weight matrix",
-            hint="use a random initialization (kaiming, xavier, orthogonal); zeros are for last layers and residual branches",
+            hint="use a random initialization (kaiming, xavier, orthogonal); zeros are for last layers and residual "
+            "branches",
             layers=len(alike),
         )
 
@@ -222,7 +296,8 @@ def lives_on(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         short = [optimizer for optimizer in group if len(found[optimizer]) == 1]
         event = made.get(group[0])
         keeps = event is not None and (
-            any(name in event["class"] for name in STATEFUL) or any(own["options"].get("momentum") for own in event["groups"])
+            any(name in event["class"] for name in STATEFUL)
+            or any(own["options"].get("momentum") for own in event["groups"])
         )
         if len(group) >= 3 and len(short) >= len(group) - 1 and keeps:
             yield error(
@@ -262,15 +337,34 @@ def rate_positive(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
     for optimizer, own in found.items():
         rates = [[group.get("lr") for group in turn.step["groups"]] for turn in own]
         known = [[rate for rate in row if finite_number(rate)] for row in rates]
-        if len(own) < 2 or not all(known) or any(rate != 0 for row in known for rate in row):
+        if len(own) < 2 or not all(known):
             continue
-        stepped = [event for event in trace.events("scheduler", action="step", optimizer=optimizer)]
-        waiting = optimizer in scheduled and not stepped
+        resting = next((place for place, row in enumerate(known) if any(row)), len(known))
+        first = next((event["n"] for event in trace.events("scheduler", action="step", optimizer=optimizer)), None)
+        if (
+            3 <= resting < len(known)
+            and first is not None
+            and own[resting - 1].step["n"] < first < own[resting].step["n"]
+        ):
+            yield error(
+                "rate-positive",
+                optimizer_name(trace, optimizer),
+                "the learning rate was 0 until the schedule stepped for the first time, and that came late",
+                cause="a warm-up from 0 that is meant for steps is stepped at the end of an epoch",
+                hint="step a warm-up after every optimizer step, or begin it above 0",
+                steps_at_zero=resting,
+                steps=len(known),
+            )
+        if resting < len(known):
+            continue
+        waiting = optimizer in scheduled and not trace.events("scheduler", action="step", optimizer=optimizer)
         yield (warning if waiting else error)(
             "rate-positive",
             optimizer_name(trace, optimizer),
             "the learning rate was 0 in every step",
-            cause="a warm-up that is counted in epochs starts at 0" if waiting else "the learning rate is 0 or the schedule multiplies it by 0",
+            cause="a warm-up that is counted in epochs starts at 0"
+            if waiting
+            else "the learning rate is 0 or the schedule multiplies it by 0",
             hint="check what the optimizer was given, and the schedule's first values",
             steps=len(own),
         )
@@ -289,8 +383,18 @@ def sane(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             rate, decay, eps = (group.get(name) for name in ("lr", "weight_decay", "eps"))
             for name, value, strange, why in (
                 ("weight_decay", decay, finite_number(decay) and decay >= 1.5, "weights shrink faster than they learn"),
-                ("eps", eps, finite_number(eps) and eps >= 0.05 and "Adam" in kind, "the adaptive scale is drowned and steps become tiny"),
-                ("lr", rate, finite_number(rate) and rate >= 0.5 and "Adam" in kind, "every step moves each weight by about this much"),
+                (
+                    "eps",
+                    eps,
+                    finite_number(eps) and eps >= 0.05 and "Adam" in kind,
+                    "the adaptive scale is drowned and steps become tiny",
+                ),
+                (
+                    "lr",
+                    rate,
+                    finite_number(rate) and rate >= 0.5 and "Adam" in kind,
+                    "every step moves each weight by about this much",
+                ),
             ):
                 if strange and (kind, name) not in told:
                     told.add((kind, name))
@@ -306,51 +410,81 @@ def sane(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "optimizer-holds-model", "The optimizer holds the model that is trained.", "optimizer", holds_model,
+        "optimizer-holds-model",
+        "The optimizer holds the model that is trained.",
+        "optimizer",
+        holds_model,
+        wants=("resumed",),
         proves="No tensor without gradients sits in an optimizer in place of one of the same size that gets them.",
-        faults=("head swapped after the optimizer was built", "an optimizer over a copy", "model wrapped or converted afterwards"),
+        faults=(
+            "head swapped after the optimizer was built",
+            "an optimizer over a copy",
+            "model wrapped or converted afterwards",
+        ),
         limits="Old tensors are recognised by their sizes.",
     ),
     Check(
-        "optimizer-covers-model", "Every parameter that gets a gradient is in an optimizer.", "optimizer", covers_model,
+        "optimizer-covers-model",
+        "Every parameter that gets a gradient is in an optimizer.",
+        "optimizer",
+        covers_model,
         proves="No trainable parameter with a gradient is outside of all optimizers and stays unchanged.",
         faults=("only head.parameters() given", "biases in no group", "an exhausted generator of parameters"),
         limits="Declare what is left out on purpose as `Target.frozen` or `unused`, or set requires_grad=False.",
     ),
     Check(
-        "parameters-registered", "What the loss depends on is registered.", "wiring", registered,
+        "parameters-registered",
+        "What the loss depends on is registered.",
+        "wiring",
+        registered,
         proves="The graph of the loss ends in registered parameters, inputs, or tensors of an optimizer.",
         faults=("layers in a Python list", "a layer made inside forward"),
         limits="The first graphs of a run are walked; leaves that are no list of layers only warn.",
     ),
     Check(
-        "units-differ", "Units of a layer start different.", "wiring", symmetric,
+        "units-differ",
+        "Units of a layer start different.",
+        "wiring",
+        symmetric,
         proves="No dense weight of a trainable layer has all rows equal and not zero.",
         faults=("constant initialization",),
-        limits="Zeros are usual in last layers and residual branches; whether they ever move is the business of gradient flow.",
+        limits="Zeros are usual in last layers and residual branches; whether they ever move is the business of "
+        "gradient flow.",
     ),
     Check(
-        "optimizer-lists-once", "No parameter is listed twice in an optimizer.", "optimizer", no_duplicates,
+        "optimizer-lists-once",
+        "No parameter is listed twice in an optimizer.",
+        "optimizer",
+        no_duplicates,
         proves="Identities of the parameters of every optimizer.",
         faults=("a tied weight listed under both names",),
         limits="Two optimizers over one parameter are not judged.",
     ),
     Check(
-        "optimizer-lives-on", "One optimizer serves all steps.", "optimizer", lives_on,
+        "optimizer-lives-on",
+        "One optimizer serves all steps.",
+        "optimizer",
+        lives_on,
         proves="Optimizers with moments over the same parameters take more than one step each.",
         faults=("an optimizer built inside the loop",),
         limits="Rebuilding per epoch or phase is not judged.",
     ),
     Check(
-        "rate-positive", "Learning rates are above zero at some step.", "optimizer", rate_positive,
+        "rate-positive",
+        "Learning rates are above zero at some step.",
+        "optimizer",
+        rate_positive,
         proves="No optimizer had a rate of 0 in all its steps.",
         faults=("lr=0", "a schedule that multiplies by 0"),
         limits="One group of several at 0 is taken for frozen on purpose.",
     ),
     Check(
-        "optimizer-options", "Options are within orders of magnitude of what trains.", "optimizer", sane,
+        "optimizer-options",
+        "Options are within orders of magnitude of what trains.",
+        "optimizer",
+        sane,
         proves="Weight decay, eps and learning rate of the steps.",
         faults=("weight_decay=10", "eps=1.0", "lr=1 for Adam"),
         limits="Warns only.",
     ),
-)  # fmt: skip
+)

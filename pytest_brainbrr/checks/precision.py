@@ -1,4 +1,4 @@
-"""Mixed precision: the loss is scaled, gradients are unscaled once, steps go through the scaler, updates are not rounded away."""
+"""Mixed precision: losses are scaled, gradients unscaled once, steps go through it, updates survive rounding."""
 
 from collections.abc import Iterator, Mapping
 
@@ -22,13 +22,32 @@ def loss_scaled(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     scalers, half = trace.events("scaler"), _half_calls(trace)
     if not scalers and not half:
         raise Vacuous("neither float16 autocast nor a gradient scaler was used")
+    started = {event["id"] for event in scalers if event["action"] == "init" and event["enabled"]}
+    unused = started and not any(event["action"] == "scale" for event in scalers) and bool(trace.events("backward"))
+    if unused and not trace.finished and "grad_scaler" in str(trace.exit.get("traceback")):
+        yield error(
+            "loss-scaled",
+            "scaler",
+            "the scaler was asked to unscale gradients of a loss that was never scaled, and raised",
+            cause="loss.backward() instead of scaler.scale(loss).backward()",
+            hint="call scaler.scale(loss).backward()",
+        )
+        return
     managed = {event["optimizer"] for event in scalers if event["action"] in {"unscale", "step"} and event["enabled"]}
     for optimizer, found in stepping(trace).items():
         for turn in found:
             if turn.step["in_backward"] or not turn.backwards:
                 continue
-            unscaled = [backward for backward in turn.backwards if backward["scale"] is None and backward["function"] == "backward"]
-            if optimizer in managed and unscaled and any(event["scale"] != 1.0 for event in scalers if event["enabled"]):
+            unscaled = [
+                backward
+                for backward in turn.backwards
+                if backward["scale"] is None and backward["function"] == "backward"
+            ]
+            if (
+                optimizer in managed
+                and unscaled
+                and any(event["scale"] != 1.0 for event in scalers if event["enabled"])
+            ):
                 yield error(
                     "loss-scaled",
                     optimizer_name(trace, optimizer),
@@ -39,13 +58,20 @@ def loss_scaled(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
                 )
                 return
             in_half = [backward for backward in unscaled if half.intersection(backward["forwards"])]
-            if optimizer not in managed and in_half and not any(_scaled_by_hand(trace, backward) for backward in in_half):
+            if (
+                optimizer not in managed
+                and in_half
+                and not any(_scaled_by_hand(trace, backward) for backward in in_half)
+            ):
                 disabled = any(not event["enabled"] for event in scalers)
                 yield error(
                     "loss-scaled",
                     optimizer_name(trace, optimizer),
-                    "the model ran in float16 under autocast, and its loss was not scaled: small gradients underflow to zero",
-                    cause="the scaler is disabled (its `enabled` flag compares the dtype with a wrong name)" if disabled else "no gradient scaler",
+                    "the model ran in float16 under autocast, and its loss was not scaled: small gradients underflow "
+                    "to zero",
+                    cause="the scaler is disabled (its `enabled` flag compares the dtype with a wrong name)"
+                    if disabled
+                    else "no gradient scaler",
                     hint="enable torch.amp.GradScaler for float16, or use bfloat16",
                     scaler="disabled" if disabled else "none",
                 )
@@ -54,7 +80,11 @@ def loss_scaled(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
 
 def _scaled_by_hand(trace: Trace, backward: dict) -> bool:  # type: ignore[type-arg]
     """Return whether the root is far larger than every loss that was reached: a static scale of the trainer's own."""
-    known = [abs(loss["output"]["mean"]) for loss in trace.events("loss") if loss["call"] in backward["losses"] and loss["output"] and loss["output"]["mean"]]
+    known = [
+        abs(loss["output"]["mean"])
+        for loss in trace.events("loss")
+        if loss["call"] in backward["losses"] and loss["output"] and loss["output"]["mean"]
+    ]
     value = (backward["root"] or {}).get("mean")
     return value is not None and (not known or abs(value) > 8 * max(known))
 
@@ -68,7 +98,11 @@ def scaler_steps(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
     for optimizer, found in stepping(trace).items():
         scaled = [turn for turn in found if any(backward["scale"] is not None for backward in turn.backwards)]
         again = [turn for turn in found if not turn.backwards]
-        taken = [event for event in enabled if event["action"] == "step" and event["optimizer"] == optimizer and not event["skipped"]]
+        taken = [
+            event
+            for event in enabled
+            if event["action"] == "step" and event["optimizer"] == optimizer and not event["skipped"]
+        ]
         if not scaled:
             continue
         bypassed = len(scaled) + len(again) - len(taken)
@@ -83,7 +117,11 @@ def scaler_steps(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
                 through_scaler=len(taken),
             )
     stepped = [event for event in enabled if event["action"] == "step"]
-    if stepped and not any(event["action"] == "update" for event in enabled) and (len(stepped) > 1 or not trace.finished):
+    if (
+        stepped
+        and not any(event["action"] == "update" for event in enabled)
+        and (len(stepped) > 1 or not trace.finished)
+    ):
         yield error(
             "scaler-steps",
             "scaler",
@@ -100,13 +138,17 @@ def scaler_needed(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
     used = [event for event in trace.events("scaler", action="scale") if event["enabled"]]
     if not used:
         raise Vacuous("no enabled gradient scaler was used")
-    reduced = any(event["enabled"] for event in trace.events("autocast")) or any(call.get("autocast") for call in trace.events("forward"))
-    half = any(fact["dtype"] in HALVES for fact in trace.parameters.values())
-    if not reduced and not half:
+    regions = trace.events("autocast")
+    # Without any region the scaler may be there for its skipping of steps; a region that is off contradicts it.
+    if (
+        regions
+        and not any(region["enabled"] for region in regions)
+        and not any(fact["dtype"] in HALVES for fact in trace.parameters.values())
+    ):
         yield warning(
             "autocast-on",
             "scaler",
-            "losses are scaled, but nothing ran in reduced precision",
+            "losses are scaled for reduced precision, while every autocast region is switched off",
             cause="autocast is disabled or its region does not enclose the forward pass",
             hint="enter torch.autocast around forward and loss, or disable the scaler",
             scaled=len(used),
@@ -140,8 +182,12 @@ def updates_survive(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             "updates-survive",
             places(trace, lost),
             "weights with a gradient and a learning rate above 0 never changed: every update is rounded away",
-            cause="weights kept in half precision without float32 masters" if half else "the learning rate or the gradients are too small to change a weight",
-            hint="keep weights in float32 and use autocast" if half else "check learning rate, clipping limit, loss weight and the optimizer's eps",
+            cause="weights kept in half precision without float32 masters"
+            if half
+            else "the learning rate or the gradients are too small to change a weight",
+            hint="keep weights in float32 and use autocast"
+            if half
+            else "check learning rate, clipping limit, loss weight and the optimizer's eps",
             dtypes=dtypes,
             parameters=len(lost),
             of=judged,
@@ -165,7 +211,11 @@ def _clip_before_unscale(trace: Trace, turn: Turn) -> bool:
     last = turn.backwards[-1]
     held = set(turn.parameters)
     for clip in trace.events("clip"):
-        if last["n"] < clip["n"] < turn.step["n"] and clip["limit"] not in (None, float("inf")) and held.intersection(clip["parameters"]):
+        if (
+            last["n"] < clip["n"] < turn.step["n"]
+            and clip["limit"] not in (None, float("inf"))
+            and held.intersection(clip["parameters"])
+        ):
             unscaled = [
                 event
                 for event in trace.events("scaler", action="unscale", optimizer=turn.optimizer)
@@ -186,7 +236,8 @@ def clip_unscaled(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
             yield error(
                 "clip-unscaled",
                 optimizer_name(trace, optimizer),
-                "gradients were clipped while still multiplied by the loss scale: the limit means something else at every scale",
+                "gradients were clipped while still multiplied by the loss scale: the limit means something else at "
+                "every scale",
                 cause="scaler.unscale_(optimizer) is missing before clip_grad_norm_",
                 hint="call scaler.unscale_(optimizer) before clipping",
                 steps=len(wrong),
@@ -196,33 +247,53 @@ def clip_unscaled(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "loss-scaled", "Losses are scaled where float16 or a scaler asks for it.", "precision", loss_scaled,
-        proves="Every backward whose gradients a scaler unscales was of a scaled loss, and float16 autocast did not train without scaling.",
-        faults=("GradScaler disabled by a misspelt dtype", "loss.backward() beside scaler.step()", "float16 without a scaler"),
+        "loss-scaled",
+        "Losses are scaled where float16 or a scaler asks for it.",
+        "precision",
+        loss_scaled,
+        proves="Every backward whose gradients a scaler unscales was of a scaled loss, and float16 autocast did not "
+        "train without scaling.",
+        faults=(
+            "GradScaler disabled by a misspelt dtype",
+            "loss.backward() beside scaler.step()",
+            "float16 without a scaler",
+        ),
         limits="Static scales written by hand are recognised by the size of the loss only.",
     ),
     Check(
-        "scaler-steps", "Steps on scaled gradients go through the scaler.", "precision", scaler_steps,
+        "scaler-steps",
+        "Steps on scaled gradients go through the scaler.",
+        "precision",
+        scaler_steps,
         proves="As many steps as the scaler took, and an update of its scale.",
         faults=("optimizer.step() instead of scaler.step(optimizer)", "no scaler.update()"),
         limits="Scalers that do not inherit from torch.amp.GradScaler are not seen.",
     ),
     Check(
-        "clip-unscaled", "Gradients are unscaled before they are clipped.", "precision", clip_unscaled,
+        "clip-unscaled",
+        "Gradients are unscaled before they are clipped.",
+        "precision",
+        clip_unscaled,
         proves="scaler.unscale_ came between backward and clipping.",
         faults=("clip before scaler.unscale_",),
         limits="A scale of exactly 1 does no harm and is not judged.",
     ),
     Check(
-        "autocast-on", "An enabled gradient scaler goes with reduced precision.", "precision", scaler_needed,
-        proves="Something ran under autocast, or some weights are in half precision, where losses are scaled.",
+        "autocast-on",
+        "An enabled gradient scaler goes with reduced precision.",
+        "precision",
+        scaler_needed,
+        proves="Where losses are scaled and autocast regions entered, at least one of them was on.",
         faults=("autocast with enabled=False beside an enabled scaler",),
         limits="Warns only: scaling in full precision is useless, not wrong.",
     ),
     Check(
-        "updates-survive", "Updates are not rounded away.", "precision", updates_survive,
+        "updates-survive",
+        "Updates are not rounded away.",
+        "precision",
+        updates_survive,
         proves="Weights with gradients and a learning rate above 0 changed in their bytes.",
         faults=("model.half() with a small learning rate", "a clipping limit of 1e-9", "a learning rate of 1e-12"),
         limits="Judges whole tensors; a tensor whose elements change partly only warns, in half precision.",
     ),
-)  # fmt: skip
+)

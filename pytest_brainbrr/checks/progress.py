@@ -1,5 +1,6 @@
 """The run ends well, takes steps, and hides neither an exception nor a NaN."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -21,7 +22,9 @@ def finishes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         "run-finishes",
         "<run>",
         f"the run did not end well: {name}",
-        cause=str(end.get("message") or "").strip().splitlines()[0][:300] if str(end.get("message") or "").strip() else "",
+        cause=str(end.get("message") or "").strip().splitlines()[0][:300]
+        if str(end.get("message") or "").strip()
+        else "",
         hint="run the target by hand; its last lines are in the evidence",
         how=end["how"],
         code=end.get("code"),
@@ -50,7 +53,9 @@ def errors_surface(traces: Mapping[str, Trace], target: Target) -> Iterator[Find
             last_line=next((line for line in reversed(end["last_lines"]) if line.strip()), ""),
         )
         return
-    raised = [call for call in trace.events("forward") if call.get("raised") and call["training"] and call["grad_enabled"]]
+    raised = [
+        call for call in trace.events("forward") if call.get("raised") and call["training"] and call["grad_enabled"]
+    ]
     # One failure may be a probe on purpose (a batch size that is tried out); running out of memory is one for certain.
     raised = [call for call in raised if "OutOfMemory" not in call["raised"]]
     if len(raised) > 1 or (raised and not trace.steps):
@@ -71,8 +76,22 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     if not trace.finished:
         raise Vacuous("the run did not end well")
     attempts = max((step["count"] for step in trace.steps), default=0)
+    if trace.steps and not trace.events("backward") and not trace.lost("gradients") and _no_gradients(trace):
+        yield error(
+            "steps-taken",
+            "<run>",
+            "steps were taken, and never with a gradient: they changed nothing",
+            cause="backward is never called; in Lightning, training_step returns None",
+            hint="return the loss from training_step, or call backward before the step",
+            steps=attempts,
+        )
+        return
     if trace.steps:
-        if target.planned_steps is not None and attempts + trace.skipped_steps != target.planned_steps and trace.exit["how"] != "stopped":
+        if (
+            target.planned_steps is not None
+            and attempts + trace.skipped_steps != target.planned_steps
+            and trace.exit["how"] != "stopped"
+        ):
             yield error(
                 "steps-taken",
                 "<run>",
@@ -87,9 +106,14 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         raise Vacuous(no_steps(trace))
     if any(event["moved"] for event in trace.events("weights")):
         raise Vacuous("no torch optimizer was seen, but the weights moved: they are updated by hand")
+    yield _stepless(trace)
+
+
+def _stepless(trace: Trace) -> Finding:
+    """Say how far a run without steps came."""
     backwards, batches = trace.events("backward"), trace.events("batch")
     if trace.skipped_steps:
-        yield warning(
+        return warning(
             "steps-taken",
             "<run>",
             "the gradient scaler skipped every step of this run",
@@ -97,19 +121,27 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
             hint="run more steps, or lower the scaler's init_scale",
             skipped=trace.skipped_steps,
         )
-        return
     if backwards:
-        message, cause = "gradients were computed, but no optimizer step was ever taken", "the condition around optimizer.step() is never true"
+        message, cause = (
+            "gradients were computed, but no optimizer step was ever taken",
+            "the condition around optimizer.step() is never true",
+        )
     elif trace.events("forward"):
-        message, cause = "the model was called, but no gradient was computed and no step taken", "loss.backward() is never reached"
+        message, cause = (
+            "the model was called, but no gradient was computed and no step taken",
+            "loss.backward() is never reached",
+        )
     elif batches:
-        message, cause = "batches were loaded, but the model was never called", "every batch is skipped before it reaches the model"
+        message, cause = (
+            "batches were loaded, but the model was never called",
+            "every batch is skipped before it reaches the model",
+        )
     else:
         message, cause = (
             "the run did nothing: no batch, no model call, no step",
             "the training loader is empty (drop_last with fewer samples than a batch), or the loop's range is",
         )
-    yield error(
+    return error(
         "steps-taken",
         "<run>",
         message,
@@ -121,6 +153,10 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     )
 
 
+def _no_gradients(trace: Trace) -> bool:
+    return all(fact["grad"] == "none" and not fact["moved"] for step in trace.steps for fact in step["parameters"])
+
+
 def steps_finite(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """No step leaves a weight that is NaN or infinite, not even on data with NaN."""
     seen = {plan: trace for plan, trace in traces.items() if trace.steps}
@@ -128,7 +164,10 @@ def steps_finite(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
         raise Vacuous(no_steps(traces["straight"]))
     for plan, trace in seen.items():
         broken = {
-            fact["id"]: step["step"] for step in reversed(trace.steps) for fact in step["parameters"] if fact["finite"] is False
+            fact["id"]: step["step"]
+            for step in reversed(trace.steps)
+            for fact in step["parameters"]
+            if fact["finite"] is False
         }
         initial = {fact["id"] for fact in trace.parameters.values() if fact.get("finite") is False}
         broken = {identity: step for identity, step in broken.items() if identity not in initial}
@@ -140,7 +179,8 @@ def steps_finite(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             "steps-finite",
             places(trace, broken),
             f"{on}an optimizer step made weights NaN or infinite",
-            cause="NaN is painted over on its way through the model (nan_to_num), so the loss looks fine while its gradients are not"
+            cause="NaN is painted over on its way through the model (nan_to_num), so the loss looks fine while its "
+            "gradients are not"
             if hidden
             else "a loss or gradient that is not finite reached the optimizer",
             hint="stop before the step when the loss or the norm of the gradients is not finite",
@@ -156,6 +196,21 @@ def nan_surfaces(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
     seen = {plan: trace for plan, trace in traces.items() if trace.steps}
     if not seen:
         raise Vacuous(no_steps(traces["straight"]))
+    repaired = [
+        identity
+        for identity, fact in traces["straight"].trainable.items()
+        if any("nan_to_num" in hook for hook in fact.get("hooks") or [])
+    ]
+    if repaired:
+        yield error(
+            "nan-surfaces",
+            places(traces["straight"], repaired),
+            "gradients pass through nan_to_num on their way to the parameter: what is not finite is never seen",
+            cause="parameter.register_hook(torch.nan_to_num)",
+            hint="remove the hook; stop, or skip the step and count it, when a gradient is not finite",
+            parameters=len(repaired),
+        )
+        return
     for plan, trace in seen.items():
         found = next(_cleaned_gradients(trace), None)
         if found is not None:
@@ -201,13 +256,21 @@ def _cleaned_gradients(trace: Trace) -> Iterator[tuple[str, dict[str, object]]]:
             cleaned = [
                 identity
                 for identity, backward in last.items()
-                if identity in backward["raw_nonfinite"] and backward["scale"] is None and grads.get(identity) == "finite"
+                if identity in backward["raw_nonfinite"]
+                and backward["scale"] is None
+                and grads.get(identity) == "finite"
             ]
             if cleaned:
                 yield places(trace, cleaned), {"parameters": len(cleaned)}
             for backward in turn.backwards:
                 used = [grads.get(identity) for identity in backward["touched"] if last.get(identity) is backward]
-                if backward["scale"] is None and bad_losses & set(backward["losses"]) and used and "nonfinite" not in used and "finite" in used:
+                if (
+                    backward["scale"] is None
+                    and bad_losses & set(backward["losses"])
+                    and used
+                    and "nonfinite" not in used
+                    and "finite" in used
+                ):
                     yield "<loss>", {"loss_gradients": "not finite"}
 
 
@@ -220,38 +283,66 @@ def _finite_outside(call: Event) -> bool:
 
 
 def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and value != value
+    return isinstance(value, float) and math.isnan(value)
 
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "run-finishes", "The run ends by itself, with success.", "progress", finishes,
+        "run-finishes",
+        "The run ends by itself, with success.",
+        "progress",
+        finishes,
         proves="The target returned, exited with status 0, or was stopped by the step limit.",
         faults=("any exception in the training path", "exit status other than 0", "a hang"),
         limits="An exception that the trainer catches itself is the business of `errors-surface`.",
     ),
     Check(
-        "errors-surface", "No exception is caught and forgotten.", "progress", errors_surface,
-        proves="No traceback was printed by a run that stopped early and reports success, and no training call of the model raised unnoticed.",
-        faults=("`except Exception: traceback.print_exc()` around the loop", "`except: continue` around the training step"),
+        "errors-surface",
+        "No exception is caught and forgotten.",
+        "progress",
+        errors_surface,
+        proves="No traceback was printed by a run that stopped early and reports success, and no training call of "
+        "the model raised unnoticed.",
+        faults=(
+            "`except Exception: traceback.print_exc()` around the loop",
+            "`except: continue` around the training step",
+        ),
         limits="Exceptions caught outside the model that leave no traceback on the console are not seen.",
     ),
     Check(
-        "steps-taken", "The optimizer takes steps.", "progress", steps_taken,
+        "steps-taken",
+        "The optimizer takes steps.",
+        "progress",
+        steps_taken,
         proves="At least one step was attempted; exactly `Target.planned_steps` where declared.",
-        faults=("the wrong variable in `if i % k == 0`", "an empty training loader", "every batch skipped", "a wrong number of planned steps"),
+        faults=(
+            "the wrong variable in `if i % k == 0`",
+            "an empty training loader",
+            "every batch skipped",
+            "a wrong number of planned steps",
+        ),
         limits="Weights updated without a torch optimizer are vacuous.",
     ),
     Check(
-        "steps-finite", "No step makes a weight NaN or infinite.", "progress", steps_finite, wants=("non_finite",),
+        "steps-finite",
+        "No step makes a weight NaN or infinite.",
+        "progress",
+        steps_finite,
+        wants=("non_finite",),
         proves="After every step all weights are finite, on normal data and on data with NaN.",
         faults=("nan_to_num on the logits", "no check of the loss before the step", "exploding updates"),
         limits="Runs on data with NaN need a target that can prepare them.",
     ),
     Check(
-        "nan-surfaces", "No NaN is painted over on its way.", "progress", nan_surfaces, wants=("non_finite",),
-        proves="Gradients that were not finite on arrival did not become finite before the step, and no model turned inner NaN into finite output.",
+        "nan-surfaces",
+        "No NaN is painted over on its way.",
+        "progress",
+        nan_surfaces,
+        wants=("non_finite",),
+        proves="Gradients that were not finite on arrival did not become finite before the step, and no model turned "
+        "inner NaN into finite output.",
         faults=("gradients passed through nan_to_num", "nan_to_num or clamp in forward"),
-        limits="Numbers of inner modules are taken in the first two calls only; a hook on the parameter itself runs before gradients are looked at.",
+        limits="Numbers of inner modules are taken in the first two calls only; a hook on the parameter itself runs "
+        "before gradients are looked at, and is known by its name.",
     ),
-)  # fmt: skip
+)

@@ -19,11 +19,16 @@ def _ranks(trace: Trace) -> dict[int, list[dict[str, Any]]]:
         Vacuous: there are not two such processes.
     """
     joined = {
-        event["pid"] for event in trace.events("distributed", role=None, action="init") if (event.get("world_size") or 1) > 1
+        event["pid"]
+        for event in trace.events("distributed", role=None, action="init")
+        if (event.get("world_size") or 1) > 1
     }
     if len(joined) < 2:
         raise Vacuous("no training in several processes was seen")
-    return {pid: [event for event in trace.all if event.get("pid") == pid and not event.get("after")] for pid in sorted(joined)}
+    return {
+        pid: [event for event in trace.all if event.get("pid") == pid and not event.get("after")]
+        for pid in sorted(joined)
+    }
 
 
 def same_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -48,7 +53,8 @@ def same_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             "ranks-agree",
             "<weights>",
             "ranks hold different weights after every step: each trains a model of its own",
-            cause="the module inside DistributedDataParallel is called instead of the wrapper, or parameters were replaced after wrapping"
+            cause="the module inside DistributedDataParallel is called instead of the wrapper, or parameters were "
+            "replaced after wrapping"
             if wrapped
             else "gradients are never averaged: the model is not wrapped",
             hint="call the wrapped model, wrap last, and build the optimizer on it",
@@ -90,15 +96,27 @@ def own_samples(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
 def epochs_differ(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """A distributed sampler that shuffles is told the epoch."""
     trace = traces["straight"]
-    loaders = {(loader["pid"], loader["id"]): loader for loader in trace.events("loader", role=None) if loader["sampler_kind"] == "distributed"}
+    loaders = {
+        (loader["pid"], loader["id"]): loader
+        for loader in trace.events("loader", role=None)
+        if loader["sampler_kind"] == "distributed"
+    }
     trained = {(batch.get("pid"), batch["loader"]) for batch in trace.batches("train")}
     judged = False
     for key, loader in loaders.items():
-        passes = [event for event in trace.events("epoch", role=None, action="begin") if (event.get("pid"), event["loader"]) == key]
+        passes = [
+            event
+            for event in trace.events("epoch", role=None, action="begin")
+            if (event.get("pid"), event["loader"]) == key
+        ]
         if len(passes) < 2 or (trained and key not in trained and loader.get("role") == "main"):
             continue
         judged = True
-        if loader.get("shuffle") is not False and len({event["sampler_epoch"] for event in passes}) == 1 and _order(trace, key):
+        if (
+            loader.get("shuffle") is not False
+            and len({event["sampler_epoch"] for event in passes}) == 1
+            and _order(trace, key)
+        ):
             yield error(
                 "sampler-told-epoch",
                 "DistributedSampler",
@@ -149,27 +167,39 @@ def one_writer(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "ranks-agree", "After every step all ranks hold the same weights.", "ranks", same_weights,
+        "ranks-agree",
+        "After every step all ranks hold the same weights.",
+        "ranks",
+        same_weights,
         proves="Digests of the stepped parameters agree between processes.",
         faults=("the raw module called instead of the DDP wrapper", "parameters replaced after wrapping", "no wrapper"),
         limits="Sharded and pipelined models are vacuous.",
     ),
     Check(
-        "ranks-share-work", "Ranks train on different samples.", "ranks", own_samples,
+        "ranks-share-work",
+        "Ranks train on different samples.",
+        "ranks",
+        own_samples,
         proves="Inputs of training calls differ between processes.",
         faults=("no DistributedSampler",),
         limits="Compares calls in order.",
     ),
     Check(
-        "sampler-told-epoch", "A distributed sampler is told the epoch.", "ranks", epochs_differ,
+        "sampler-told-epoch",
+        "A distributed sampler is told the epoch.",
+        "ranks",
+        epochs_differ,
         proves="Two epochs of a distributed sampler have different orders.",
         faults=("set_epoch forgotten",),
         limits="Needs two epochs within the run.",
     ),
     Check(
-        "one-writer", "No two ranks write one checkpoint.", "ranks", one_writer,
+        "one-writer",
+        "No two ranks write one checkpoint.",
+        "ranks",
+        one_writer,
         proves="Paths of checkpoints by process.",
         faults=("every rank saves",),
         limits="Sharded formats write one file per rank and pass.",
     ),
-)  # fmt: skip
+)

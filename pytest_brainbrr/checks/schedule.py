@@ -1,5 +1,6 @@
 """Schedules step after the optimizer, once per step or epoch, and drive the optimizer that steps."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -45,7 +46,8 @@ def after_optimizer(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             yield error(
                 "schedule-after-step",
                 made["class"],
-                "the schedule stepped before the optimizer: the first learning rate is skipped and all others come one step early",
+                "the schedule stepped before the optimizer: the first learning rate is skipped and all others come "
+                "one step early",
                 cause="scheduler.step() stands before optimizer.step(), or is called for every micro-batch",
                 hint="call scheduler.step() after optimizer.step()",
                 early=early,
@@ -71,7 +73,9 @@ def drives(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             shared = theirs.intersection(turns_[-1].parameters)
             rates = [group.get("lr") for group in step["groups"]]
             before = [event["rates"] for event in moves if event["n"] < step["n"]]
-            follows = not before or [round(rate, 12) for rate in before[-1]] == [round(rate, 12) for rate in rates if finite_number(rate)]
+            follows = not before or [round(rate, 12) for rate in before[-1]] == [
+                round(rate, 12) for rate in rates if finite_number(rate)
+            ]
             if shared and not follows:
                 yield error(
                     "schedule-drives-optimizer",
@@ -113,7 +117,8 @@ def moves_on(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             yield error(
                 "schedule-steps",
                 schedule["class"],
-                "a schedule was made and never stepped, not even at the end of an epoch: the learning rate stays where it began",
+                "a schedule was made and never stepped, not even at the end of an epoch: the learning rate stays "
+                "where it began",
                 cause="scheduler.step() is missing",
                 hint="call scheduler.step() after each optimizer step, or after each epoch, as the schedule is counted",
                 steps=len(steps),
@@ -136,7 +141,7 @@ def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             continue
         judged = True
         doubled = sum(
-            sum(before < move["n"] < after for move in moves) >= 2 for before, after in zip(attempts, attempts[1:], strict=False)
+            sum(before < move["n"] < after for move in moves) >= 2 for before, after in itertools.pairwise(attempts)
         )
         if world == 1 and doubled >= len(attempts) - 1:
             yield error(
@@ -152,7 +157,13 @@ def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         end = schedule["options"].get("T_max")
         count = moves[-1]["last_epoch"]
         used = [event for event in moves if event["n"] < attempts[-1]]
-        if schedule["class"] == "CosineAnnealingLR" and finite_number(end) and used and finite_number(count) and used[-1]["last_epoch"] > end:
+        if (
+            schedule["class"] == "CosineAnnealingLR"
+            and finite_number(end)
+            and used
+            and finite_number(count)
+            and used[-1]["last_epoch"] > end
+        ):
             yield error(
                 "schedule-pace",
                 schedule["class"],
@@ -167,7 +178,12 @@ def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         known = [rate for rate in rates if finite_number(rate) and rate > 0]
         planned = schedule["options"].get("total_steps") or schedule["options"].get("total_iters") or end
         short = finite_number(planned) and planned <= len(attempts) + 1
-        if schedule["class"] in {"StepLR", "MultiStepLR", "ExponentialLR"} and not short and len(known) > 2 and known[-1] < known[0] / 100:
+        if (
+            schedule["class"] in {"StepLR", "MultiStepLR", "ExponentialLR"}
+            and not short
+            and len(known) > 2
+            and known[-1] < known[0] / 100
+        ):
             yield warning(
                 "schedule-pace",
                 schedule["class"],
@@ -183,27 +199,39 @@ def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "schedule-drives-optimizer", "A schedule drives the optimizer that steps.", "schedule", drives,
+        "schedule-drives-optimizer",
+        "A schedule drives the optimizer that steps.",
+        "schedule",
+        drives,
         proves="The optimizer of every schedule takes steps, or the one that does follows its rates.",
         faults=("optimizer rebuilt after the schedule",),
         limits="Schedules written by hand are not seen.",
     ),
     Check(
-        "schedule-after-step", "A schedule steps after its optimizer.", "schedule", after_optimizer,
+        "schedule-after-step",
+        "A schedule steps after its optimizer.",
+        "schedule",
+        after_optimizer,
         proves="The first step of each schedule follows an attempted step of its optimizer.",
         faults=("scheduler.step() before optimizer.step()", "schedule stepped for every micro-batch"),
         limits="Steps with an explicit position are not judged.",
     ),
     Check(
-        "schedule-steps", "A schedule that was made is stepped.", "schedule", moves_on,
+        "schedule-steps",
+        "A schedule that was made is stepped.",
+        "schedule",
+        moves_on,
         proves="Each schedule stepped at least once by the end of the first epoch.",
         faults=("scheduler.step() forgotten",),
         limits="Needs an epoch that ends within the run, unless the schedule counts batches by nature.",
     ),
     Check(
-        "schedule-pace", "A schedule keeps pace with training.", "schedule", pace,
+        "schedule-pace",
+        "A schedule keeps pace with training.",
+        "schedule",
+        pace,
         proves="At most one schedule step per optimizer step, and none beyond T_max.",
         faults=("an epoch schedule stepped per batch", "stepped in two places"),
         limits="A very steep decay only warns.",
     ),
-)  # fmt: skip
+)

@@ -19,15 +19,19 @@ def _named(trace: Trace, model: str, digests: Mapping[str, str | None]) -> dict[
 
 
 def _copies(trace: Trace) -> dict[str, list[dict[str, str | None]]]:
-    """Return the states, border by border, of every averaged or shadow copy: recorded ones, and roots that mirror a trained one."""
+    """Return the states, step by step, of every copy: those recorded, and roots that mirror a trained one."""
     found: dict[str, list[dict[str, str | None]]] = {}
-    for event in trace.events("copy"):
+    for event in trace.events("copy", in_optimizer=False):
         found.setdefault(event["id"], []).append(event["parameters"])
     trained = {fact["model"] for identity, fact in trace.parameters.items() if identity in trace.optimized}
-    shapes = {model: [(fact["name"], fact["shape"]) for fact in facts["parameters"]] for model, facts in trace.models.items()}
+    shapes = {
+        model: [(fact["name"], fact["shape"]) for fact in facts["parameters"]] for model, facts in trace.models.items()
+    }
     for model in trace.models:
         if model not in trained and any(shapes[model] == shapes[other] and shapes[model] for other in trained):
-            states = [_named(trace, model, event["parameters"]) for event in trace.events("weights", model=model, when="step")]
+            states = [
+                _named(trace, model, event["parameters"]) for event in trace.events("weights", model=model, when="step")
+            ]
             if states:
                 found[model] = states
     return found
@@ -132,7 +136,11 @@ def restored(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 def _states_before(trace: Trace, identity: str, n: int) -> list[dict[str, str | None]]:
     recorded = [event["parameters"] for event in trace.events("copy", id=identity) if event["n"] < n]
     if not recorded:
-        recorded = [_named(trace, identity, event["parameters"]) for event in trace.events("weights", model=identity) if event["n"] < n]
+        recorded = [
+            _named(trace, identity, event["parameters"])
+            for event in trace.events("weights", model=identity)
+            if event["n"] < n
+        ]
     later = [event["parameters"] for event in trace.events("copy", id=identity) if event["n"] > n][:1]
     return recorded[-2:] + later
 
@@ -211,27 +219,39 @@ def distinct(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     Check(
-        "average-follows", "Averaged weights that validation uses follow the model.", "state", follow,
+        "average-follows",
+        "Averaged weights that validation uses follow the model.",
+        "state",
+        follow,
         proves="No validation after the second step ran on a copy of the weights that had never moved.",
         faults=("EMA never updated", "EMA of a copy of the model"),
         limits="Copies that are not used for validation (best weights, teachers, targets) may rest.",
     ),
     Check(
-        "average-swapped-out", "After validation the model has its own weights again.", "state", restored,
+        "average-swapped-out",
+        "After validation the model has its own weights again.",
+        "state",
+        restored,
         proves="The first training call after a validation did not run on the averaged weights.",
         faults=("EMA weights not restored after validation",),
         limits="Needs a copy found in memory.",
     ),
     Check(
-        "average-differs", "Averaged weights are not simply the model's.", "state", distinct,
+        "average-differs",
+        "Averaged weights are not simply the model's.",
+        "state",
+        distinct,
         proves="Averaged weights in a checkpoint differ from the model's in the same file.",
         faults=("EMA shares the model's tensors",),
         limits="Known by the names ema, swa, shadow, average, teacher in the checkpoint; warns only.",
     ),
     Check(
-        "validation-keeps-weights", "Validation leaves the weights alone.", "state", validation_keeps,
+        "validation-keeps-weights",
+        "Validation leaves the weights alone.",
+        "state",
+        validation_keeps,
         proves="Weights at the next training call equal those of the last step.",
         faults=("weights written during validation",),
         limits="Warns only: constraints applied between steps look alike.",
     ),
-)  # fmt: skip
+)
