@@ -40,6 +40,19 @@ def norms(gradients: list[Tensor]) -> list[float]:
     return found
 
 
+def _table(node: Any) -> list[int] | None:
+    """Return the shape of a (B, 1) or (B,) tensor from which something without gradient was subtracted to give (B, B)."""
+    if not node.name().startswith(("SubBackward", "RsubBackward")):
+        return None
+    parents = [(parent, place) for parent, place in node.next_functions if parent is not None]
+    if len(parents) != 1 or not hasattr(node, "_input_metadata") or not hasattr(parents[0][0], "_input_metadata"):
+        return None
+    parent, place = parents[0]
+    given, result = list(parent._input_metadata[place].shape), list(node._input_metadata[0].shape)
+    rows = given[0] if given else 0
+    return given if rows > 1 and given in ([rows], [rows, 1]) and result == [rows, rows] else None
+
+
 def finite(norm: float, gradient: Tensor) -> bool:
     """Return whether a tensor is finite; a norm that overflowed is looked into."""
     return -float("inf") < norm < float("inf") or bool(torch.isfinite(gradient).all())
@@ -149,6 +162,7 @@ class Gradients:
             "in_step": bool(self.watch.shared.get("in_step")),
             "unregistered_leaves": None,
             "unreached": None,
+            "tables": None,
         }
         self.calls += 1
         if root is not None and root.grad_fn is not None and self._walks < WALKS:
@@ -159,10 +173,14 @@ class Gradients:
     def _walk(self, roots: list[Tensor]) -> dict[str, Any]:
         nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
         seen, leaves = set(nodes), {}
+        tables: list[list[int]] = []
         while nodes and len(seen) < MAX_NODES:
             node = nodes.pop()
             if hasattr(node, "variable"):
                 leaves[id(node.variable)] = node.variable
+            table = _table(node)
+            if table is not None and table not in tables:
+                tables.append(table)
             for following, _ in node.next_functions:
                 if following is not None and following not in seen:
                     seen.add(following)
@@ -179,6 +197,7 @@ class Gradients:
                 {"shape": list(shape), "dtype": dtype, "n": n} for (shape, dtype), n in hidden.items()
             ],
             "unreached": missing,
+            "tables": tables,
         }
 
     def _end(self, event: dict[str, Any], seconds: float, raised: str | None) -> None:

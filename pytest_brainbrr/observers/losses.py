@@ -103,7 +103,7 @@ class Losses:
         coefficient: list[float] = []
         if value is not None and value.grad_fn is not None:
             self._follow(number, value, mask, coefficient)
-            if isinstance(result, Tensor) and result.grad_fn is not None and result.numel() == 1:
+            if isinstance(result, Tensor) and result.grad_fn is not None:
                 self._weigh(result, coefficient)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             watch.shared.setdefault("graphs", []).append(weakref.ref(result))
@@ -159,7 +159,7 @@ class Losses:
         return None
 
     def _weigh(self, result: Tensor, coefficient: list[float]) -> None:
-        """Learn the gradient at the loss itself: its coefficient in the root that backward starts from."""
+        """Learn the gradient at the loss itself, summed over a table: its coefficient in the root of the backward."""
         watch, place, node = self.watch, result.output_nr, result.grad_fn
         assert node is not None
 
@@ -167,8 +167,8 @@ class Losses:
             gradient = grads[place] if place < len(grads) else None
             if watch.busy or not watch.active or not isinstance(gradient, Tensor):
                 return
-            if gradient.numel() == 1 and plain(gradient):
-                coefficient[:] = [gradient.detach().item()]
+            if plain(gradient):
+                coefficient[:] = [gradient.detach().sum(dtype=torch.float32).item()]
 
         node.register_prehook(arrived)
 

@@ -251,6 +251,9 @@ class Models:
             "finite": None,
             "owner": type(owner).__name__ if owner is not None else None,
             "parametrized": ".parametrizations." in f".{name}",
+            "hooks": [
+                getattr(hook, "__name__", type(hook).__name__) for hook in (parameter._backward_hooks or {}).values()
+            ],
         }
         value = parameter.detach()
         if plain(value) and value.numel() and (value.is_floating_point() or value.is_complex()):

@@ -61,7 +61,7 @@ class Modules:
         self.paths: dict[str, dict[int, str]] = {}
         self._numbered: dict[tuple[str, bool, bool], int] = {}
         self._last_inner: dict[tuple[str, bool, bool], Any] = {}
-        self._eval = False
+        self._eval: dict[str, bool] = {}
 
     def install(self) -> None:
         """Put the global hooks in place."""
@@ -204,8 +204,9 @@ class Modules:
 
     def _phase(self, identity: str, root: nn.Module, *, grad: bool) -> None:
         evaluating = not grad or torch.is_inference_mode_enabled()
-        if evaluating != self._eval:
-            self._eval = evaluating
+        # Each root has phases of its own: a teacher that never trains does not end its student's.
+        if evaluating != self._eval.get(identity, False):
+            self._eval[identity] = evaluating
             self.watch.emit("phase", phase="eval" if evaluating else "train", model=identity, why="grad")
             self.models.states("eval_begin" if evaluating else "eval_end")
             for callback in self.watch.shared.get("on_phase", []):
