@@ -14,6 +14,7 @@ import torch
 
 from brainbrr.config.encoders import encoder_class, encoder_names
 from brainbrr.models import STRIDE, Encoder, build_detector
+from pytest_brainbrr.encoders import encoder_targets
 
 SMALL = {
     "tcn": {"name": "tcn", "channels": [8, 64], "blocks": 4},
@@ -39,6 +40,10 @@ def signal(batch=2, length=LENGTH):
 
 def test_every_registered_encoder_is_here():
     assert {tree["name"] for tree in SMALL.values()} == set(encoder_names())
+
+
+def test_every_registered_encoder_is_smoke_tested():
+    assert {target.name for target in encoder_targets()} == set(encoder_names())
 
 
 def test_shapes_at_every_stage(detector):
