@@ -1,10 +1,13 @@
 """Make the missing arrays of many recordings, in parallel and beside other processes that do the same."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from brainbrr.errors import DataError
 from brainbrr.recordings.types import Recording
 from brainbrr.windows.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def build(
@@ -45,6 +48,8 @@ def build(
         except DataError as refused:
             errors[i] = refused
     done = len(recordings) - len(missing)
+    if missing:
+        log.info("preprocessing %d of %d recordings into %s", len(missing), len(recordings), store.directory)
     if progress:
         progress(done, len(recordings))
     if jobs == 1 or len(missing) < 2:

@@ -7,7 +7,7 @@ number of ranks goes on.
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -111,18 +111,20 @@ def make_sampler(
     rank: int = 0,
     world_size: int = 1,
     require_seizures: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> WindowSampler:
     """Make the sampler of the training windows, after the verdict whether they are worth training on.
 
     The verdict comes first, from headers and label files. Then what is not cached yet is preprocessed
-    (:meth:`Windows.prepare`); where that leaves out bad recordings, the verdict is asked again.
+    (:meth:`Windows.prepare`, which tells ``progress``); where that leaves out bad recordings, the verdict is asked
+    again.
 
     Raises:
         NoSeizureError: no window holds a seizure, seizures are required, and smoke mode is off.
         DataError: from preprocessing.
     """
     _verdict(windows, require_seizures=require_seizures)
-    windows.prepare()
+    windows.prepare(progress=progress)
     _verdict(windows, require_seizures=require_seizures, again=True)
     return WindowSampler(windows, config.sampling, seed=seed, rank=rank, world_size=world_size)
 
