@@ -1,5 +1,6 @@
 """What should move moves, what should not stays: parameters, frozen ones, buffers of normalization layers."""
 
+import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,6 +11,8 @@ from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
 COUNTER = "num_batches_tracked"
+ROUNDING = 1e-5
+"""Share of the largest gradient of a step below which a gradient is the rounding error of zero."""
 
 
 def judge_weight_changes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -72,9 +75,22 @@ def _still(trace: Trace, target: Target, moved: set[str]) -> Iterator[Finding]:
             hint="give it model.parameters() after the model is complete, or freeze this part with "
             "requires_grad_(False)",
         )
-    inside = {identity: fact for identity, fact in still.items() if identity in optimized}
+    noise = _rounding(trace)
+    inside = {identity: fact for identity, fact in still.items() if identity in optimized and identity not in noise}
     for path, members in _by_top(inside, trace.trainable).items():
         yield from _stuck(trace, path, members)
+
+
+def _rounding(trace: Trace) -> set[str]:
+    """Return parameters whose gradients are nothing but rounding: a bias before a normalization, a key's bias."""
+    small: dict[str, bool] = {}
+    for step in trace.steps:
+        sizes = [fact["grad_norm"] for fact in step["parameters"] if fact["grad_norm"] is not None]
+        largest = max((size for size in sizes if math.isfinite(size)), default=0.0)
+        for fact in step["parameters"]:
+            if fact["grad_norm"] is not None:
+                small[fact["id"]] = small.get(fact["id"], True) and fact["grad_norm"] <= ROUNDING * largest
+    return {identity for identity, value in small.items() if value}
 
 
 def _stuck(trace: Trace, path: str, members: list[dict[str, Any]]) -> Iterator[Finding]:

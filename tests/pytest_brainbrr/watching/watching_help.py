@@ -1,5 +1,6 @@
 """Watch a function in this process and read what was recorded."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from pytest_brainbrr.trace import Trace
 
 def watched(function: Callable[[], Any], folder: Path) -> tuple[Any, Trace]:
     """Return what the function returned, and the trace of its run."""
+    # As in a child process: what pytest and its plugins hold need not be walked over at every step.
+    gc.freeze()
     watch = install(folder / "trace", folder)
     try:
         result = function()
@@ -17,6 +20,7 @@ def watched(function: Callable[[], Any], folder: Path) -> tuple[Any, Trace]:
             callback()
     finally:
         watch.close()
+        gc.unfreeze()
     return result, Trace.read(folder / "trace")
 
 
