@@ -18,6 +18,7 @@ from brainbrr import environment
 from brainbrr.config import Config
 from brainbrr.errors import CheckpointError, ConfigError
 from brainbrr.models import build_detector, parameter_groups
+from brainbrr.models.allocator import keep_freed_memory
 from brainbrr.training import distributed
 from brainbrr.training.checkpoints import checkpoint_path, prune_checkpoints, write_checkpoint
 from brainbrr.training.console import SMOKE_BANNER, Silent, make_console
@@ -74,6 +75,8 @@ def train(config: Config, options: Options) -> Outcome:
     smoke = environment.smoke_test()
     environment.limit_files()
     device = choose_device(config.run)
+    if device.type == "cpu":
+        keep_freed_memory()
     with contextlib.ExitStack() as stack:
         stack.enter_context(distributed.process_group(device))
         stack.enter_context(numerics(config.run, device))

@@ -219,3 +219,23 @@ def test_the_share_of_seizures_drawn(brainbrr, small_config, strategy):
             item = windows[i]
             counts += torch.stack([item["label"][item["valid"]].sum(), item["valid"].sum()])
     assert session.drawn_share(windows, sampler) == pytest.approx(float(counts[0] / counts[1]), rel=0.05)
+
+
+def test_a_scale_that_is_too_large_is_lowered_until_steps_are_taken(train, tmp_path, monkeypatch):
+    """The scaler of fp16, on the CPU: CUDA is not needed to see what the loop does with it."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
+    build = session.build_loss
+    monkeypatch.setattr(session, "build_scaler", lambda training, device: scaler)
+    monkeypatch.setattr(session, "build_loss", lambda *args: lambda *batch: 1e4 * build(*args)(*batch))
+    assert train("run", "training.max_steps=30", "training.validation.split=none").status == 0
+    events = [line["event"] for line in metrics_of(tmp_path / "run")]
+    assert set(events) == {"scale lowered", "step"}
+    n_lowered = events.index("step")
+    assert n_lowered > 1
+    assert state_of(tmp_path / "run", 30)["progress"]["scaler_skips"] == events.count("scale lowered")
+    states = [state_of(tmp_path / "run", step) for step in (n_lowered, n_lowered + 1)]
+    assert states[0]["progress"]["scaler_skips"] == n_lowered
+    assert states[0]["progress"]["skipped_steps"] == 0
+    assert states[0]["schedule"]["last_epoch"] == 0
+    assert states[1]["schedule"]["last_epoch"] == 1
+    assert states[0]["scaler"]["scale"] == 2.0 ** (127 - n_lowered)
