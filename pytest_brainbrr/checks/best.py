@@ -192,13 +192,14 @@ def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         ]
         if not before:
             continue
+        stepped = max((step["n"] for step in trace.steps if step["n"] < event["n"]), default=0)
         borders = [
             one
             for one in trace.events("weights", when="eval_begin", model=before[-1]["model"])
-            if one["n"] < event["n"]
+            if stepped < one["n"] < event["n"]
         ]
         model = trace.models.get(before[-1]["model"])
-        if not borders or model is None or borders[-1]["step"] != event["step"]:
+        if not borders or model is None:
             continue
         names = {fact["id"]: fact["name"] for fact in model["parameters"]}
         validated = {names[key]: digest for key, digest in borders[-1]["parameters"].items() if key in names}

@@ -75,6 +75,13 @@ def checkpoint_of(stopped: Trace, resumed: Trace) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
+def _reads(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    try:
+        return judge_reads(traces, target)
+    except Vacuous:
+        return ()
+
+
 def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the resumed run with the uninterrupted one, step by step, and name the part that is missing."""
     straight, stopped, resumed = traces["straight"], traces["stopped"], traces["resumed"]
@@ -85,6 +92,8 @@ def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         raise Vacuous("the checkpoint holds weights only: it is not meant to be resumed from")
     for reason in noisy(traces):
         raise Vacuous(reason)
+    if list(_reads(traces, target)):
+        raise Vacuous("the checkpoint was not read as it was written, which `resume-reads` reports")
     if resumed.exit["how"] in {"raised", "killed", "timeout"} or resumed.exit["code"]:
         evidence = {"exception": resumed.exit["exception"], "message": str(resumed.exit["message"])[:200]}
         text, cause = "resuming from the trainer's own checkpoint fails", "what is loaded does not fit what was saved"
@@ -144,7 +153,7 @@ def _parts(
     begun = max(taken.values(), default=0)
     mild: Severity = "error" if target.resumable is True else "warning"
     if not equal:
-        state = list(_state(stopped, resumed, written))
+        state = list(_state(stopped, traces.get("reload", resumed), written))
         yield from state
         yield from _order(straight, resumed, begun, mild)
         yield from _generators(straight, resumed, begun, mild)
@@ -309,7 +318,7 @@ CHECKS: tuple[Check, ...] = (
         "resume",
         judge_continues,
         needs=("straight", "stopped", "resumed"),
-        wants=("repeat",),
+        wants=("repeat", "reload"),
         proves=(
             "Weights after every step, averaged weights, and counters in the last checkpoint are those of the run "
             "that was never stopped."

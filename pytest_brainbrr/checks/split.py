@@ -14,7 +14,7 @@ from pytest_brainbrr.trace import Trace
 
 COMMON = 4
 """A quarter of a window that more rows of one batch share tells none of them apart."""
-FEW = 0.1
+FEW = 0.05
 """Share of held-out samples that may also be in training: public data sets hold a few duplicates."""
 HELD_OUT = re.compile(r"^(val|valid|validation|dev|devel|eval|evaluation|held[-_]?out|holdout)$", re.IGNORECASE)
 TRAIN = re.compile(r"^(train|training)$", re.IGNORECASE)
