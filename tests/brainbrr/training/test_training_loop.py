@@ -227,12 +227,12 @@ def test_a_scale_that_is_too_large_is_lowered_until_steps_are_taken(train, tmp_p
     build = session.build_loss
     monkeypatch.setattr(session, "build_scaler", lambda training, device: scaler)
     monkeypatch.setattr(session, "build_loss", lambda *args: lambda *batch: 1e4 * build(*args)(*batch))
-    assert train("run", "training.max_steps=30", "training.validation.split=none").status == 0
+    assert train("run", "training.max_steps=16", "training.validation.split=none").status == 0
     events = [line["event"] for line in metrics_of(tmp_path / "run")]
     assert set(events) == {"scale lowered", "step"}
     n_lowered = events.index("step")
     assert n_lowered > 1
-    assert state_of(tmp_path / "run", 30)["progress"]["scaler_skips"] == events.count("scale lowered")
+    assert state_of(tmp_path / "run", 16)["progress"]["scaler_skips"] == events.count("scale lowered")
     states = [state_of(tmp_path / "run", step) for step in (n_lowered, n_lowered + 1)]
     assert states[0]["progress"]["scaler_skips"] == n_lowered
     assert states[0]["progress"]["skipped_steps"] == 0
