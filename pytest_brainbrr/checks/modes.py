@@ -279,14 +279,13 @@ def validation_is_passive(traces: Mapping[str, Trace], target: Target) -> Iterat
 def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Running statistics of normalization layers follow the data they were trained on."""
     trace = traces["straight"]
-    moved = {identity for event in trace.events("weights") for identity in event["moved_buffers"]}
+    last = {identity: digest for event in trace.events("weights") for identity, digest in event["buffers"].items()}
     by_call = calls(trace)
     judged, still = False, []
     for model, facts in trace.models.items():
         buffers = {buffer["name"]: buffer for buffer in facts["buffers"]}
         own = [call for call in trace.train_calls if call["model"] == model and call["training"]]
-        rounds = {step["step"] for step in trace.steps}
-        if not own or len(rounds) < 2:
+        if len({call["step"] for call in own}) < 2:
             continue
         ran = {fact["path"] for call in by_call.values() if call["model"] == model for fact in call.get("inner") or []}
         for module in facts["modules"]:
@@ -300,7 +299,7 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             ):
                 continue
             judged = True
-            if buffer["id"] not in moved and _is_zeros(buffer):
+            if _is_zeros({**buffer, "digest": last.get(buffer["id"])}):
                 still.append(
                     (trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum"))
                 )

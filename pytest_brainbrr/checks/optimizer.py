@@ -173,7 +173,7 @@ def _frozen(trace: Trace, target: Target) -> Iterator[Finding]:
     before = first["n"] if first else 0
     if any(event["n"] < before for kind in ("checkpoint_read", "load_state_dict") for event in trace.events(kind)):
         return
-    moved, digests = _moved(trace), Counter(fact["digest"] for fact in trace.parameters.values())
+    moved, digests = _moved(trace), Counter((fact["model"], fact["digest"]) for fact in trace.parameters.values())
     resting = {path for call in trace.train_calls for path in call["mixed_modes"]}
     layers = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Embedding", "MultiheadAttention")
     frozen = [
@@ -183,7 +183,7 @@ def _frozen(trace: Trace, target: Target) -> Iterator[Finding]:
         and identity not in trace.trainable
         and identity not in moved
         and (fact["owner"] or "").startswith(layers)
-        and digests[fact["digest"]] == 1
+        and digests[fact["model"], fact["digest"]] == 1
         and not any(path and fact["name"].rpartition("/")[2].startswith(f"{path}.") for path in resting)
         and not declared(fact["name"], target.frozen)
     ]

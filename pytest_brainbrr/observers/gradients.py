@@ -19,6 +19,8 @@ from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
 
 WALKS = 4
 MAX_NODES = 200_000
+SCALE = "pytest_brainbrr.scale"
+"""Key in the metadata of the graph node of a loss that a gradient scaler has scaled."""
 
 
 def norms(gradients: list[Tensor]) -> list[float]:
@@ -38,6 +40,19 @@ def norms(gradients: list[Tensor]) -> list[float]:
         for place, value in zip(places, torch.stack(each).tolist(), strict=True):
             found[place] = value
     return found
+
+
+def _scale_of(roots: list[Tensor]) -> float | None:
+    """Return the scale of the scaled loss that the roots are or were made of, within a few operations; else None."""
+    nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
+    for place in range(64):
+        if place >= len(nodes):
+            return None
+        node: Any = nodes[place]
+        if SCALE in node.metadata:
+            return float(node.metadata[SCALE])
+        nodes += [following for following, _ in node.next_functions if following is not None]
+    return None
 
 
 def _table(node: Any) -> list[int] | None:
@@ -156,7 +171,7 @@ class Gradients:
             "by": caller(),
             "retain_graph": bool(kwargs.get("retain_graph", args[2] if len(args) > 2 else False)),
             "create_graph": bool(kwargs.get("create_graph", args[3] if len(args) > 3 else False)),
-            "scale": self.watch.shared.pop("pending_scale", None),
+            "scale": _scale_of(roots),
             "grads_before": before,
             "nonzero_before": [pairs[place][0] for place in nonzero][:64],
             "in_step": bool(self.watch.shared.get("in_step")),

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.gradients import SCALE
 from pytest_brainbrr.observers.optimizers import Optimizers
-from pytest_brainbrr.observers.tensors import short
+from pytest_brainbrr.observers.tensors import short, tensor_leaves
 
 
 class Precision:
@@ -41,6 +42,12 @@ class Precision:
                 result = original(scaler, *args, **kwargs)
                 with watch.observing("precision"):
                     observer._record(name, scaler, before, optimizer, taken)
+                    if name == "scale" and scaler.is_enabled():
+                        for _, tensor in tensor_leaves(result):
+                            node: Any = tensor.grad_fn
+                            if node is not None:
+                                # A note on the node itself: whatever is made of the scaled loss leads back to it.
+                                node.metadata[SCALE] = before
                 if name == "step" and optimizer is not None:
                     key = watch.registry.name(optimizer, "o")
                     observer._attempts[key] = observer._attempts.get(key, 0) + 1
@@ -54,8 +61,6 @@ class Precision:
     def _record(self, name: str, scaler: Any, before: float | None, optimizer: Any, taken: int) -> None:
         watch, enabled = self.watch, bool(scaler.is_enabled())
         identity = watch.registry.name(optimizer, "o") if optimizer is not None else None
-        if name == "scale" and enabled:
-            watch.shared["pending_scale"] = before
         watch.emit(
             "scaler",
             id=watch.registry.name(scaler, "g"),
