@@ -4,6 +4,7 @@ Automatic differentiation keeps every intermediate and walks over it again; thes
 and make the rest again, which on a CPU is faster as well as smaller. All work on channels-last tensors (B, L, C).
 """
 
+import contextlib
 from typing import Any
 
 import torch
@@ -11,7 +12,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+AnyContext = contextlib.AbstractContextManager[Any]
+
 silu_backward = torch.ops.aten.silu_backward
+
+
+def no_autocast(device: torch.device) -> AnyContext:
+    """Return a context in which products keep the dtype of their arguments, on devices without autocast as well."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -52,7 +62,7 @@ class _ConvSilu(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight, convolved = ctx.saved_tensors
         length, last = x.shape[1], weight.shape[1] - 1
-        with torch.autocast(dy.device.type, enabled=False):
+        with no_autocast(dy.device):
             dv = silu_backward(dy, convolved)
             # Step s went to steps s to s + K - 1: the same convolution with the taps reversed, read K - 1 steps later.
             dx = _depthwise(dv, weight.flip(1), None)[:, last:]
@@ -76,7 +86,7 @@ class _GatedRMSNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         y, z, weight, scale = ctx.saved_tensors
-        with torch.autocast(dout.device.type, enabled=False):
+        with no_autocast(dout.device):
             shape = (-1, ctx.groups, weight.numel() // ctx.groups)
             opened = functional.silu(z)
             gated = (opened * y).view(shape)

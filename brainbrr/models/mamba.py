@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainbrr.models.fused import conv_silu, gated_rms_norm
+from brainbrr.models.fused import conv_silu, gated_rms_norm, no_autocast
 from brainbrr.models.kernels import Kernel, cuda_scan, resolve_kernel
 from brainbrr.models.ssd import ssd_scan
 
@@ -77,18 +77,21 @@ class Mamba2(nn.Module):
 
 def torch_scan(layer: Mamba2, zxbcdt: Tensor) -> Tensor:
     """Convolve, scan and gate in at least float32; (B, L, rows of in_proj) to (B, L, E), in the dtype given."""
-    with torch.autocast(zxbcdt.device.type, enabled=False):
-        wide = zxbcdt.to(torch.promote_types(zxbcdt.dtype, torch.float32))
-        batch, length, _ = wide.shape
-        heads, groups, state = layer.dt_bias.shape[0], layer.ngroups, layer.d_state
-        z, xbc, dt = torch.split(wide, [layer.d_inner, layer.conv1d.in_channels, heads], dim=-1)
-        assert layer.conv1d.bias is not None
-        xbc = conv_silu(xbc, layer.conv1d.weight[:, 0], layer.conv1d.bias)
+    dtype = torch.promote_types(zxbcdt.dtype, torch.float32)
+    assert layer.conv1d.bias is not None
+    # In a model that was cast as a whole the weights are of another dtype; elsewhere this costs nothing.
+    conv_weight, conv_bias, dt_bias, a_log, d = (
+        p.to(dtype) for p in (layer.conv1d.weight[:, 0], layer.conv1d.bias, layer.dt_bias, layer.A_log, layer.D)
+    )
+    batch, length, _ = zxbcdt.shape
+    heads, groups, state = len(d), layer.ngroups, layer.d_state
+    with no_autocast(zxbcdt.device):
+        z, xbc, dt = torch.split(zxbcdt.to(dtype), [layer.d_inner, layer.conv1d.in_channels, heads], dim=-1)
+        xbc = conv_silu(xbc, conv_weight, conv_bias)
         x, b, c = torch.split(xbc, [layer.d_inner, groups * state, groups * state], dim=-1)
         x = x.reshape(batch, length, heads, layer.headdim)
         b, c = (t.reshape(batch, length, groups, state) for t in (b, c))
-        dt = functional.softplus(dt + layer.dt_bias)
-        y = ssd_scan(x, dt, -layer.A_log.exp(), b, c, layer.D, layer.chunk_size)
+        y = ssd_scan(x, functional.softplus(dt + dt_bias), -a_log.exp(), b, c, d, layer.chunk_size)
         normed: Tensor = layer.norm(y.reshape(batch, length, layer.d_inner), z)
         return normed.to(zxbcdt.dtype)
 

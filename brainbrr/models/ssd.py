@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from brainbrr.models.fused import no_autocast
+
 
 def ssd_scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, chunk_size: int = 32) -> Tensor:
     """Scan a sequence from a zero state.
@@ -113,7 +115,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(dy.device.type, enabled=False):
+        with no_autocast(dy.device):
             x, dt, a, b, c, d, starts = ctx.saved_tensors
             return *_backward(dy.contiguous(), x, dt, a, b, c, d, starts, ctx.chunk_size), None
 

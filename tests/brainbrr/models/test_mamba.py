@@ -119,6 +119,24 @@ def test_bf16_autocast_keeps_the_state_in_float32():
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_layer_cast_as_a_whole_still_scans_in_float32(dtype):
+    torch.manual_seed(0)
+    layer = Mamba2(32, headdim=8)
+    u = torch.randn(2, 100, 32)
+    exact = layer(u)
+    rounded = layer.to(dtype)(u.to(dtype))
+    rounded.float().square().sum().backward()
+    assert rounded.dtype == dtype
+    torch.testing.assert_close(rounded.float(), exact, rtol=0, atol=0.02 * exact.abs().max().item())
+    assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_shapes_alone_pass_on_the_meta_device():
+    layer = Mamba2(32, headdim=8).to("meta")
+    assert layer(torch.empty(2, 40, 32, device="meta")).shape == (2, 40, 32)
+
+
 def test_backward_inside_autocast_gives_the_same_gradients():
     torch.manual_seed(0)
     layer = Mamba2(16, headdim=8)
