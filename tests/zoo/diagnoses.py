@@ -35,7 +35,7 @@ DIAGNOSES = {
     "constant-init": "units-differ",
     "dead-relu": "gradient-flow",
     "gradient-hook-zeroes-encoder": "gradient-flow gradients-arrive weight-changes",
-    "gradient-nan-to-num": "nan-surfaces non-finite-said",
+    "gradient-nan-to-num": "nan-surfaces non-finite-said gradient-flow gradients-arrive",
     "logits-nan-to-num": "nan-surfaces non-finite-said",
     "attention-over-batch": "batch-independent",
     "view-instead-of-permute": "samples-whole batch-independent",

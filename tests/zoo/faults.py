@@ -48,7 +48,7 @@ BARE = _plant("bare", [
     ("constant-init", "wiring weights initialization", "convolutions start as constants", "all channels stay identical"),
     ("dead-relu", "wiring gradients", "a bias of -100 before ReLU", "a block passes nothing and gets zero gradients"),
     ("gradient-hook-zeroes-encoder", "gradients hidden", "a hook zeroes the encoder's gradients", "the encoder never learns"),
-    ("gradient-nan-to-num", "gradients hidden", "nan_to_num as a gradient hook", "non-finite gradients would be hidden"),
+    ("gradient-nan-to-num", "gradients hidden", "nan_to_num as a gradient hook, over a root of zero", "NaN gradients are hidden as zeros"),
     ("logits-nan-to-num", "hidden gradients", "nan_to_num on the logits", "a NaN input trains on"),
     ("attention-over-batch", "wiring batch", "softmax over the batch axis", "examples of a batch influence each other"),
     ("view-instead-of-permute", "wiring batch", "reshape where a transpose was meant", "examples of a batch are mixed"),

@@ -63,7 +63,8 @@ class DropPath(nn.Module):
 
 def stochastic_depth(run):
     """Half of the layers are skipped at random in each step, so some get no gradient in it."""
-    fit(run, DropPath(), load(run))
+    data = load(run)
+    fit(run, DropPath(), data)
 
 
 class Tied(nn.Module):
@@ -82,7 +83,8 @@ class Tied(nn.Module):
 
 def tied_weights(run):
     """Two layers share one tensor."""
-    fit(run, Tied(), load(run))
+    data = load(run)
+    fit(run, Tied(), data)
 
 
 class FineTuned(nn.Module):
@@ -127,19 +129,22 @@ class TwoHeads(nn.Module):
 
 def unused_on_purpose(run):
     """The head of a task that is not trained here stays in the model and in the optimizer."""
-    fit(run, TwoHeads(), load(run))
+    data = load(run)
+    fit(run, TwoHeads(), data)
 
 
 def weight_normalized(run):
     """The weights are computed from two parametrizing tensors."""
+    data = load(run)
     model = nn.Sequential(parametrizations.weight_norm(nn.Conv1d(4, 8, 5)), nn.ReLU(), nn.Flatten(), nn.Linear(480, 1))
-    fit(run, model, load(run))
+    fit(run, model, data)
 
 
 def spectral_normalized(run):
     """Power iteration moves buffers in each forward pass in train mode."""
+    data = load(run)
     model = nn.Sequential(nn.Flatten(), parametrizations.spectral_norm(nn.Linear(256, 8)), nn.Tanh(), nn.Linear(8, 1))
-    fit(run, model, load(run))
+    fit(run, model, data)
 
 
 class Siamese(nn.Module):
@@ -156,7 +161,8 @@ class Siamese(nn.Module):
 
 def module_called_twice(run):
     """One branch is called twice per forward pass; another module is never called."""
-    fit(run, Siamese(), load(run))
+    data = load(run)
+    fit(run, Siamese(), data)
 
 
 def compiled(run):
@@ -297,7 +303,8 @@ class Quantized(nn.Module):
 
 def custom_function(run):
     """A custom autograd function rounds forward and passes gradients through."""
-    fit(run, Quantized(), load(run))
+    data = load(run)
+    fit(run, Quantized(), data)
 
 
 def checkpointed(run):
