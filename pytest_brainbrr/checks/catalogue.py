@@ -41,7 +41,7 @@ from pytest_brainbrr.trace import Trace
 __all__ = ["CHECKS", "PLANS", "Check", "Judge", "Vacuous", "judge"]
 
 CHECKS: tuple[Check, ...] = (
-    # Causes come before consequences: the first findings of a report name what went wrong, the last ones what it led to.
+    # Causes come before consequences: the first findings name what went wrong, the last ones what it led to.
     *progress.CHECKS,
     *loss.CHECKS,
     *backward.CHECKS,

@@ -85,15 +85,7 @@ def _reads(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
 def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the resumed run with the uninterrupted one, step by step, and name the part that is missing."""
     straight, stopped, resumed = traces["straight"], traces["stopped"], traces["resumed"]
-    written = checkpoint_of(stopped, resumed)
-    if written is None:
-        raise Vacuous("the checkpoint that was resumed from was not seen being written")
-    if not _claims(written, target):
-        raise Vacuous("the checkpoint holds weights only: it is not meant to be resumed from")
-    for reason in noisy(traces):
-        raise Vacuous(reason)
-    if list(_reads(traces, target)):
-        raise Vacuous("the checkpoint was not read as it was written, which `resume-reads` reports")
+    written = _comparable(traces, target)
     if resumed.exit["how"] in {"raised", "killed", "timeout"} or resumed.exit["code"]:
         evidence = {"exception": resumed.exit["exception"], "message": str(resumed.exit["message"])[:200]}
         text, cause = "resuming from the trainer's own checkpoint fails", "what is loaded does not fit what was saved"
@@ -122,6 +114,25 @@ def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         if not parts and not equal:
             raise Vacuous("Lightning's checkpoints hold no generators and no place in the epoch, so runs may differ")
     return parts
+
+
+def _comparable(traces: Mapping[str, Trace], target: Target) -> dict[str, Any]:
+    """Return the checkpoint that was resumed from.
+
+    Raises:
+        Vacuous: the two runs cannot be compared.
+    """
+    stopped, resumed = traces["stopped"], traces["resumed"]
+    written = checkpoint_of(stopped, resumed)
+    if written is None:
+        raise Vacuous("the checkpoint that was resumed from was not seen being written")
+    if not _claims(written, target):
+        raise Vacuous("the checkpoint holds weights only: it is not meant to be resumed from")
+    for reason in noisy(traces):
+        raise Vacuous(reason)
+    if list(_reads(traces, target)):
+        raise Vacuous("the checkpoint was not read as it was written, which `resume-reads` reports")
+    return written
 
 
 def _claims(written: Mapping[str, Any], target: Target) -> bool:
