@@ -118,6 +118,18 @@ def judge_unchanged(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
 
 CHECKS: tuple[Check, ...] = (
     Check(
+        "reading-changes-nothing",
+        "Reading a sample leaves the data set as it was",
+        "reading",
+        judge_unchanged,
+        needs=("straight", "probe"),
+        proves=(
+            "Samples read three times with generators put back do not differ because of stored arrays that changed."
+        ),
+        faults=("sample scaled in place", "mean subtracted in place"),
+        limits="A few samples per data set; arrays in attributes of the data set.",
+    ),
+    Check(
         "validation-repeats",
         "Held-out samples are fed alike at every validation",
         "augmentation",
@@ -132,17 +144,5 @@ CHECKS: tuple[Check, ...] = (
             "Needs two validations within the run. Samples evaluated several times per validation (crops averaged on "
             "purpose) and tasks whose targets are drawn anew (denoising, masked tokens) are not judged."
         ),
-    ),
-    Check(
-        "reading-changes-nothing",
-        "Reading a sample leaves the data set as it was",
-        "reading",
-        judge_unchanged,
-        needs=("straight", "probe"),
-        proves=(
-            "Samples read three times with generators put back do not differ because of stored arrays that changed."
-        ),
-        faults=("sample scaled in place", "mean subtracted in place"),
-        limits="A few samples per data set; arrays in attributes of the data set.",
     ),
 )

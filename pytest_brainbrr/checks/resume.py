@@ -108,7 +108,7 @@ def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         cause = "state in plain attributes of the trainer, of a loss or of a data set is not saved"
         hint = "save all that a step depends on"
         parts.append(_part("trained weights", "error", text, {"first_step_that_differs": first}, cause, hint))
-    if _lightning(written):
+    if _lightning(written) and target.resumable is not True:
         # Lightning keeps neither generators nor the place in an epoch: that is its design, not this trainer's fault.
         parts = [part for part in parts if part.where not in BY_CHANCE]
         if not parts and not equal:
@@ -344,7 +344,7 @@ CHECKS: tuple[Check, ...] = (
         limits=(
             "Weights-only checkpoints are not judged, nor runs that differ from their own repetition. Generators "
             "and order "
-            "of samples only warn unless the target is declared resumable, and are not asked of Lightning."
+            "of samples only warn unless the target is declared resumable, and then are not asked of Lightning."
         ),
     ),
 )

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import argument, train_feeds, validation_feeds, validation_passes
+from pytest_brainbrr.checks.feeds import argument, feeds, train_feeds, validation_feeds, validation_passes
+from pytest_brainbrr.checks.split import HELD_OUT
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -66,6 +68,26 @@ def _nothing(trace: Trace) -> list[Finding]:
             hint = "set drop_last for training only"
             return [Finding("validation-complete", "validation loader", "error", text, evidence, cause, hint)]
     return []
+
+
+def judge_happens(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look for held-out files that are read and never validated on, in a run that came to its own end."""
+    trace = traces["straight"]
+    training = train_feeds(trace)
+    if not training:
+        raise Vacuous("no training step was seen")
+    if any(feed.call["phase"] != "train" for feed in feeds(trace)):
+        return
+    opened = trace.events("file_open", mode="read", role=None)
+    read = [event for event in opened if any(HELD_OUT.match(part) for part in PurePosixPath(event["path"]).parts[:-1])]
+    whole = trace.exit["how"] == "returned" and trace.events("epoch", action="end")
+    if not read or not whole or trace.events("not_observed"):
+        raise Vacuous("no validation was seen, and nothing says that there should have been one")
+    text = "held-out files are read, a whole pass of training is over, and nothing was validated"
+    cause = "validation is switched off, for instance by a limit of 0 batches left over from debugging"
+    evidence = {"held_out_files": len(read)}
+    hint = "validate at least once per pass, or leave the held-out files alone"
+    yield Finding("validation-happens", "validation", "warning", text, evidence, cause, hint)
 
 
 def judge_accumulates(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -171,6 +193,15 @@ def _evaluations(trace: Trace) -> Iterator[tuple[float, float]]:
 
 
 CHECKS: tuple[Check, ...] = (
+    Check(
+        "validation-happens",
+        "Held-out files that are read are validated on",
+        "metrics",
+        judge_happens,
+        proves="A run that read held-out files and finished a pass of training called the model for validation, too.",
+        faults=("validation switched off",),
+        limits="A warning. Held-out files are known by their folder's name.",
+    ),
     Check(
         "validation-complete",
         "Validation covers its data set",

@@ -503,3 +503,16 @@ def test_seed_set_again_during_training_fails_unless_it_is_new_or_undone():
     assert wheres(judge("randomness-goes-on", seeds(7))) == [("validation", "error")]
     assert judge("randomness-goes-on", seeds(1, 2)) == []
     assert judge("randomness-goes-on", seeds(0, 0, restore=True)) == []
+
+
+def test_held_out_files_read_and_never_validated_on_warn():
+    story = Story()
+    story.dataset(), story.loader(), story.begin("l1")
+    story.add("file_open", path="data/val/a.npz", mode="read")
+    story.train([0, 1])
+    with pytest.raises(Vacuous):
+        judge("validation-happens", story)
+    story.end("l1", 1, 1)
+    assert wheres(judge("validation-happens", story)) == [("validation", "warning")]
+    story.validate([0, 1])
+    assert judge("validation-happens", story) == []
