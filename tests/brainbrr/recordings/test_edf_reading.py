@@ -68,14 +68,15 @@ def test_one_hertz_channels_do_not_change_the_rate(tmp_path):
 def test_doubled_bipolar_channels_are_read_once(tmp_path):
     names = [
         "FP1-F7", "F7-T7", "T7-P7", "P7-O1", "FP1-F3", "F3-C3", "C3-P3", "P3-O1", "FP2-F4", "F4-C4", "C4-P4", "P4-O2",
-        "FP2-F8", "F8-T8", "T8-P8", "P8-O2", "FZ-CZ", "CZ-PZ", "P7-T7", "T7-FT9", "FT9-FT10", "FT10-T8",
+        "FP2-F8", "F8-T8", "T8-P8", "T8-P8x", "P8-O2", "FZ-CZ", "CZ-PZ", "P7-T7", "T7-FT9", "FT9-FT10", "FT10-T8",
     ]  # fmt: skip
-    signals = noise(4, 256, labels=(*names, "T8-P8x"))
+    signals = noise(4, 256, labels=tuple(names))
     path = write_edf(tmp_path / "x.edf", signals, 256)
     path.write_bytes(path.read_bytes().replace(b"T8-P8x ", b"T8-P8  "))
     signal, _ = read_recording(path, "bipolar")
     np.testing.assert_allclose(signal[0], signals["FP1-F7"], atol=0.11)
     np.testing.assert_allclose(signal[16], signals["T8-P8"], atol=0.11)
+    np.testing.assert_allclose(signal[8], signals["FZ-CZ"], atol=0.11)
     chain = signals["T7-FT9"] + signals["FT9-FT10"] + signals["FT10-T8"]
     np.testing.assert_allclose(signal[18], chain, atol=0.31)
 
