@@ -6,6 +6,7 @@ Three measurements, on the real configuration over the embedded corpus:
 
 - the loop (finiteness checks, clipping, metrics log, progress, signals) against a bare loop of the same loading,
   forward, backward and optimizer step, in alternating blocks in one process, so that drift of the machine hits both;
+  processor time beside wall time, because other work on the machine disturbs it less;
 - how long writing a checkpoint blocks training (serialising, checksums, fsync);
 - how long it takes from a checkpoint on disk to a state ready for the first step (checksums, loading, building).
 """
@@ -16,6 +17,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -37,6 +39,7 @@ def settings(width: str, encoder: str, batch: int) -> list[str]:
     common = [
         "data.directory=demo", f"training.batch_size={batch}", "training.validation.split=none", "training.workers=0",
         "training.max_steps=100000", "training.ema_decay=null", "training.log_every_steps=10",
+        "checkpoints={every_n_steps: null, every_minutes: null}",
     ]  # fmt: skip
     if width == "production":
         common.append(f"model.encoder={{name: {encoder}, channels: [64, 128, 256, 512]}}")
@@ -55,34 +58,37 @@ def bare_step(run: session._Run, group) -> None:
 def measure_loop(loop: Loop, run: session._Run, blocks: int, steps: int) -> str:
     groups = loop._groups()
 
-    def bare() -> float:
-        began = time.perf_counter()
-        for _ in range(steps):
-            bare_step(run, next(groups))
-        return (time.perf_counter() - began) / steps
+    def bare() -> None:
+        bare_step(run, next(groups))
 
-    def whole() -> float:
-        began = time.perf_counter()
+    def whole() -> None:
+        assert loop._reason_to_end() is None
+        loop._train_step(next(groups))
+        loop._validate_if_due()
+        assert not loop._checkpoint_is_due()
+
+    def measure(step: Callable[[], None]) -> tuple[float, float]:
+        wall, processor = time.perf_counter(), time.process_time()
         for _ in range(steps):
-            assert loop._reason_to_end() is None
-            loop._train_step(next(groups))
-            loop._validate_if_due()
-            assert not loop._checkpoint_is_due()
-        return (time.perf_counter() - began) / steps
+            step()
+        return (time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps
 
     bare(), whole()
     pairs = []
     for block in range(blocks):
         order = (bare, whole) if block % 2 else (whole, bare)
-        times = {measure: measure() for measure in order}
+        times = {step: measure(step) for step in order}
         pairs.append((times[bare], times[whole]))
-    ratios = [with_it / without for without, with_it in pairs]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    without, with_it = (min(pair[i] for pair in pairs) for i in (0, 1))
-    return (
-        f"bare step {without:.3f} s at best, with the loop {with_it:.3f} s: ratio {with_it / without:.3f}; "
-        f"of neighbouring blocks {middle:.3f} (quartiles {low:.3f}, {high:.3f})"
-    )
+    said = []
+    for i, clock in enumerate(("wall", "processor")):
+        ratios = [with_it[i] / without[i] for without, with_it in pairs]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        without, with_it = (statistics.median(pair[j][i] for pair in pairs) for j in (0, 1))
+        said.append(
+            f"{clock} time: bare step {without:.4f} s, with the loop {with_it:.4f} s; "
+            f"ratio of neighbours {middle:.3f} (quartiles {low:.3f}, {high:.3f})"
+        )
+    return "\n  ".join(said)
 
 
 def main() -> None:
