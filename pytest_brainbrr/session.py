@@ -164,8 +164,8 @@ class SmokeSession:
                 message = f"target {target.name!r} expects failures of unknown checks: {', '.join(unknown)}"
                 raise pytest.UsageError(message)
             collector = SmokeTarget.build(session, replace(target, expected_failures=known), checks, self.judge)
-            found = list(collector.collect())
-            items += found
+            found: list[pytest.Item | pytest.Collector] = list(collector.collect())
+            items += [item for item in found if isinstance(item, SmokeItem)]
             # Counts them as collected: otherwise pytest says that nothing was selected.
             report = pytest.CollectReport(collector.nodeid, "passed", None, result=found)
             session.config.hook.pytest_collectreport(report=report)
