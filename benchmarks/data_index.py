@@ -72,7 +72,7 @@ def write(root: Path, n: int) -> None:
             f"# version = csv_v1.0.0\n# bname = {stem}\n# duration = {seconds:.4f} secs\n# montage_file = x\n#\n"
             f"channel,start_time,stop_time,label,confidence\n{row},1.0000\n"
         )
-    for path in root.rglob("*.*"):
+    for path in root.rglob("*"):
         os.utime(path, (1e9, 1e9))
 
 

@@ -1,8 +1,8 @@
 """Know every recording exactly before any signal is read: EDF headers and label files only, remembered between runs.
 
 What was read is kept in one file per corpus below ``BGB_CACHE_DIR``, valid while size and time stamp of both files
-stay; it can be deleted at any time. A file that changed less than two seconds before it was read is read again next
-time, because a second change might leave the same time stamp.
+and the time stamp of their folder stay; it can be deleted at any time. A file that changed less than two seconds
+before it was read is read again next time, because a second change might leave the same time stamp.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ class _Memory:
     def keep(self, recording: Recording) -> Recording:
         """Note a recording that was read just now."""
         stamp = self._stamp(recording)
-        if time.time_ns() - max(stamp[1], stamp[3]) > _SETTLED_NS:
+        if time.time_ns() - max(stamp[1], *stamp[3:]) > _SETTLED_NS:
             seizures = [[one.onset_s, one.offset_s, one.label] for one in recording.seizures]
             self._new[recording.key] = [
                 stamp, recording.n_samples, recording.rate.numerator, recording.rate.denominator,
@@ -154,8 +154,9 @@ class _Memory:
         assert located.annotation is not None
         signal = located.path.stat()
         if located.annotation not in self._stamps:
-            labels = located.annotation.stat()
-            self._stamps[located.annotation] = [labels.st_size, labels.st_mtime_ns]
+            labels, folder = located.annotation.stat(), located.annotation.parent.stat()
+            # A list of seizures may be read otherwise when recordings appear or vanish beside it.
+            self._stamps[located.annotation] = [labels.st_size, labels.st_mtime_ns, folder.st_mtime_ns]
         return [signal.st_size, signal.st_mtime_ns, *self._stamps[located.annotation]]
 
     def _load(self) -> dict[str, list[Any]]:
