@@ -106,6 +106,8 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         raise Vacuous(no_steps(trace))
     if any(event["moved"] for event in trace.events("weights")):
         raise Vacuous("no torch optimizer was seen, but the weights moved: they are updated by hand")
+    if not any(trace.events(kind) for kind in ("model", "optimizer", "loader", "forward", "backward")):
+        raise Vacuous("nothing of torch was seen in the watched process: training may run in one that it started")
     yield _stepless(trace)
 
 

@@ -67,6 +67,13 @@ def test_nothing_happened_at_all():
     assert only("steps-taken", story).message == "the run did nothing: no batch, no model call, no step"
 
 
+def test_training_in_another_process_is_not_judged():
+    story = Story()
+    story.events = [event for event in story.events if event["kind"] != "model"]
+    story.ended()
+    assert "nothing of torch was seen" in vacuous("steps-taken", story)
+
+
 def test_steps_without_any_gradient():
     story = Story()
     story.optimizer()
