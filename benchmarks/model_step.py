@@ -75,13 +75,13 @@ def _made(value: Any) -> Any:
     return [_made(item) for item in value] if isinstance(value, tuple) else value
 
 
-def timed(run: Callable[[], object], repeats: int) -> float:
+def timed(run: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
     run()
     spent = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         run()
-        spent.append(time.perf_counter() - start)
+        spent.append(clock() - start)
     return statistics.median(spent)
 
 
@@ -101,17 +101,17 @@ def make_step(encoder: str, batch: int) -> Callable[[], object]:
     return step
 
 
-def measure(encoder: str, batch: int, repeats: int) -> None:
+def measure(encoder: str, batch: int, repeats: int, clock: Callable[[], float]) -> None:
     step = make_step(encoder, batch)
     with Products() as products:
         step()
     # Side by side: half of the steps before the products, half after.
-    before = timed(step, repeats)
+    before = timed(step, repeats, clock)
     floor = Counter[str]()
     for (func, noted), count in products.seen.items():
         args = _made(noted)
-        floor[str(func)] += count * timed(lambda func=func, args=args: func(*args), 2)
-    after = timed(step, repeats)
+        floor[str(func)] += count * timed(lambda func=func, args=args: func(*args), 2, clock)
+    after = timed(step, repeats, clock)
     whole, alone = (before + after) / 2, sum(floor.values())
     print(
         f"\n{encoder}, batch {batch}: step {whole:.2f} s, its products alone {alone:.2f} s: {whole / alone:.2f} times"
@@ -129,11 +129,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall", help="processor: of one thread")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1 if arguments.clock == "processor" else arguments.threads)
+    clock = time.thread_time if arguments.clock == "processor" else time.perf_counter
     print(f"memory kept: {keep_freed_memory()}, threads: {torch.get_num_threads()}")
     for encoder in arguments.encoder or ["tcn", "unet"]:
-        measure(encoder, arguments.batch, arguments.repeats)
+        measure(encoder, arguments.batch, arguments.repeats, clock)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ def _backward(
     dfrom_start = _product(dy_q, starts.mT).mul_(decays.from_start)  # now of c
     dto_end = _product(input_q, ends.mT).mul_(decays.to_end)  # now of b
     to_end = b_q[:, :, :, None] * decays.to_end
+    del from_start, starts
     dsteps = (dwhole * decays.whole)[..., 0].expand_as(dt_q).clone()
     dsteps += (dfrom_start * c_q[:, :, :, None]).sum(-1).flip(-1).cumsum(-1).flip(-1)
     before = (dto_end * b_q[:, :, :, None]).sum(-1)
@@ -174,11 +175,13 @@ def _backward(
 
     # Inside a chunk.
     dscores = _product(dy_q, input_q.mT).mul_(decays.pairs)
+    del input_q  # what is no longer needed goes before the next large piece comes: this is the step's peak of memory
     dproducts = dscores.sum(3)
-    weights = dscores.mul_(products)
-    dsteps += _around(weights)
+    dsteps += _around(dscores.mul_(products))
+    del dscores
     dinput = _product(decays.pairs.mul_(products).mT, dy_q)
     _add_product(dinput, to_end, ends)
+    del decays, ends, to_end
 
     dc = dfrom_start.sum(3) + dproducts @ b_q
     db = dto_end.sum(3) + dproducts.mT @ c_q
