@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_brainbrr import ranks
 from pytest_brainbrr.mirror import WriteGuard
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Run
@@ -48,6 +49,7 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.probes import Probes
     from pytest_brainbrr.rereading import Rereading
 
+    ranks.announce(spec)
     watch = install(Path(spec.trace), Path(spec.workdir))
     # A census of tensors walks over all objects; torch's own, half a million, need not be among them.
     gc.freeze()

@@ -55,6 +55,7 @@ class Trace:
     def __init__(self, events: Iterable[Event], *, directory: Path | None = None) -> None:
         self.all: list[dict[str, Any]] = [dict(event) for event in events]
         self.directory = directory
+        self._find_main()
         self._mark_phases()
         self._follow_renames()
 
@@ -299,6 +300,24 @@ class Trace:
         return before[-1] if before else None
 
     # ------------------------------------------------------------------ what is only known later
+
+    def _find_main(self) -> None:
+        """Where the process that was started only launches others, let rank 0 stand for the run."""
+        calling = {event.get("role", "main") for event in self.all if event["kind"] in {"forward", "backward"}}
+        if "main" in calling or "rank" not in calling:
+            return
+        first = [event["pid"] for event in self.all if event["kind"] == "distributed" and event["rank"] == 0]
+        first += [event["pid"] for event in self.all if event["kind"] == "forward" and event.get("role") == "rank"]
+        kept = {"process", "exit", "file_left", "metrics_file"}
+        for event in self.all:
+            if event.get("role", "main") == "main" and event["kind"] not in kept:
+                event["role"] = "launcher"
+            elif event.get("pid") == first[0]:
+                event["role"] = "main"
+        taken = max((int(event["step"]) for event in self.all if event.get("pid") == first[0]), default=0)
+        for event in self.all:
+            if event["kind"] == "exit":
+                event["steps"] = max(taken, int(event["steps"] or 0))
 
     def _mark_phases(self) -> None:
         reached = {

@@ -8,7 +8,8 @@ Every event also carries the common fields:
 ``n``      order of the event in its process, from 0
 ``t``      seconds of the monotonic clock, comparable between processes of one machine
 ``pid``    process id
-``role``   ``main``, ``worker`` (a data-loader worker) or ``rank`` (another training process)
+``role``   ``main``, ``worker`` (a data-loader worker) or ``rank`` (another training process). Where the main process only
+           launches others, rank 0 stands for ``main`` and the launcher is ``launcher``
 ``step``   optimizer steps attempted so far in this process: the largest number any one optimizer (or scaler) has
            taken, so a GAN's two optimizers count once. Events of the first iteration have ``step == 0``.
 ``after``  True once the step limit was reached or the target returned: what follows was not the trainer's doing

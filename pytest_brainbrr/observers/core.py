@@ -117,7 +117,7 @@ class Watch:
             if os.getpid() != self._pid:
                 # After a fork the file is the parent's; nothing is waiting in its buffer, which is flushed by line.
                 self._file.close()
-                self.role = "worker" if self.role == "main" else self.role
+                self.role = "rank" if self.role == "main" else self.role
                 self._open()
             n = self._n
             self._n += 1

@@ -6,6 +6,7 @@ BaseException, as KeyboardInterrupt is: `except Exception` does not stop it.
 Limits: a trainer that catches BaseException and goes on is stopped at each further iteration, and finally by time.
 """
 
+import os
 from collections.abc import Callable
 
 from pytest_brainbrr.observers.core import Watch
@@ -17,11 +18,22 @@ class StopTraining(BaseException):
     """Raised in the trainer when it has taken as many steps as were asked for."""
 
 
+class StopRank(SystemExit):
+    """The same in a process that the target started: it ends there, and well."""
+
+
 class Limit:
     """Raises :class:`StopTraining` at the border after ``steps``."""
 
-    def __init__(self, watch: Watch, steps: int | None, before: Callable[[], None] | None = None) -> None:
-        self.watch, self.steps, self._before = watch, steps, before
+    def __init__(
+        self,
+        watch: Watch,
+        steps: int | None,
+        before: Callable[[], None] | None = None,
+        stop: type[BaseException] = StopTraining,
+    ) -> None:
+        self.watch, self.steps, self._before, self._stop = watch, steps, before, stop
+        self._pid = os.getpid()
         self.reached = False
 
     def install(self) -> None:
@@ -39,7 +51,11 @@ class Limit:
             if self._before is not None:
                 self._before()
             watch.after = True
-        raise StopTraining(f"stopped after {taken} optimizer steps, as asked")
+        raise (
+            self._stop(0)
+            if issubclass(self._stop, SystemExit)
+            else self._stop(f"stopped after {taken} steps, as asked")
+        )
 
     def _taken(self) -> int:
         """Count iterations: with several optimizers the slowest, since an iteration ends when each has had its turn."""

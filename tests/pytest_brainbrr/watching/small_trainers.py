@@ -80,6 +80,27 @@ def endless(run: Any) -> None:
             torch.save(net.state_dict(), run.workdir / f"{step}.pt")
 
 
+def one_rank(rank: int, run: Any) -> None:
+    import torch
+    from torch import nn
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{run.workdir / 'meet'}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    net = nn.parallel.DistributedDataParallel(nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        net(torch.full((2, 3), float(rank))).sum().backward()
+        optimizer.step()
+
+
+def in_two_ranks(run: Any, start: str) -> None:
+    """Train until stopped: every rank by its own step limit."""
+    import torch.multiprocessing
+
+    torch.multiprocessing.start_processes(one_rank, (run,), nprocs=2, start_method=start)
+
+
 def returning(run: Any) -> int:
     print("a last word")
     return 7

@@ -156,6 +156,28 @@ def test_a_script_runs_as_main_with_its_own_arguments(tmp_path: Path, monkeypatc
     ]
 
 
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_ranks_write_their_own_record_and_stop_by_themselves(start: str, tmp_path: Path) -> None:
+    trace = straight(partial(trainers.in_two_ranks, start=start), tmp_path)
+    assert trace.exit["how"] in {"returned", "stopped"}, trace.exit["last_lines"]
+    assert trace.exit["steps"] == 5
+    assert {event["rank"] for event in trace.events("distributed", role=None, action="init")} == {0, 1}
+    assert [event["rank"] for event in trace.events("distributed", action="init")] == [0]
+    mine, theirs = (trace.events("weights", role=role, when="step") for role in ("main", "rank"))
+    assert [list(event["parameters"].values()) for event in mine] == [
+        list(event["parameters"].values()) for event in theirs
+    ]
+
+
+def test_a_watched_and_an_unwatched_run_leave_the_same_files(tmp_path: Path) -> None:
+    runs = Runs(smoke.Target("t", train=trainers.resumable), tmp_path, 4)
+    runs.make({"straight", "unwatched"})
+    files = [sorted((tmp_path / plan / "work").iterdir()) for plan in ("straight", "unwatched")]
+    assert [path.name for path in files[0]] == ["step-3.pt"] == [path.name for path in files[1]]
+    assert files[0][0].read_bytes() == files[1][0].read_bytes()
+    assert runs.traces["unwatched"].events("forward") == []
+
+
 def test_a_folder_of_parts_is_resumed_from_as_a_whole(tmp_path: Path) -> None:
     def write(path: str, step: int, digest: str, n: int) -> dict[str, object]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
