@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pytest_brainbrr.observers.imports import Finder
+from pytest_brainbrr.imports import Finder
 from pytest_brainbrr.spec import Spec
 
 VARIABLE = "BRAINBRR_WATCHED"

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from pytest_brainbrr.observers.imports import Finder
+from pytest_brainbrr.imports import Finder
 from pytest_brainbrr.trace import encode
 
 HERE = str(Path(__file__).resolve().parent.parent)

@@ -51,11 +51,9 @@ class Limit:
             if self._before is not None:
                 self._before()
             watch.after = True
-        raise (
-            self._stop(0)
-            if issubclass(self._stop, SystemExit)
-            else self._stop(f"stopped after {taken} steps, as asked")
-        )
+        if self._stop is StopRank or os.getpid() != self._pid:
+            raise StopRank(0)
+        raise self._stop(f"stopped after {taken} optimizer steps, as asked")
 
     def _taken(self) -> int:
         """Count iterations: with several optimizers the slowest, since an iteration ends when each has had its turn."""

@@ -279,6 +279,9 @@ class Loaders:
                 if isinstance(value, str | int | float | bool)
             },
         )
+        look = watch.shared.get("look_at_batch")
+        if look is not None:
+            look([(at, value) for at, value in found if isinstance(value, Tensor)])
         recent = watch.shared.setdefault("recent_batches", [])
         recent.append((begun.identity, begun.delivered, [(fact["at"], fact["digest"]) for fact in tensors]))
         del recent[:-KEPT_BATCHES]

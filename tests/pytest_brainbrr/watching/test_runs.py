@@ -11,6 +11,7 @@ import small_trainers as trainers
 import pytest_brainbrr as smoke
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.runner import Runs, choose_checkpoint
+from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.trace import Trace
 
 
@@ -163,10 +164,12 @@ def test_ranks_write_their_own_record_and_stop_by_themselves(start: str, tmp_pat
     assert trace.exit["steps"] == 5
     assert {event["rank"] for event in trace.events("distributed", role=None, action="init")} == {0, 1}
     assert [event["rank"] for event in trace.events("distributed", action="init")] == [0]
-    mine, theirs = (trace.events("weights", role=role, when="step") for role in ("main", "rank"))
-    assert [list(event["parameters"].values()) for event in mine] == [
-        list(event["parameters"].values()) for event in theirs
+    weights = [
+        [list(event["parameters"].values()) for event in trace.events("weights", role=role, when="step")]
+        for role in ("main", "rank")
     ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) == 5
 
 
 def test_a_watched_and_an_unwatched_run_leave_the_same_files(tmp_path: Path) -> None:
@@ -190,3 +193,19 @@ def test_a_folder_of_parts_is_resumed_from_as_a_whole(tmp_path: Path) -> None:
     whole = Trace([write("ckpt/last.pt", 4, "cc", 0), write("ckpt/best.pt", 4, "cc", 1)])
     assert choose_checkpoint(whole, tmp_path) == tmp_path / "ckpt" / "last.pt"
     assert choose_checkpoint(Trace([]), tmp_path) is None
+
+
+def test_a_process_without_torch_is_left_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytest_brainbrr import ranks
+
+    for name in (ranks.VARIABLE, "PYTHONPATH"):
+        monkeypatch.setenv(name, "")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("import builtins\nbuiltins.seen = 'the user\\'s own'\n")
+    monkeypatch.setenv("PYTHONPATH", str(own))
+    folders = {"workdir": str(tmp_path), "trace": str(tmp_path / "trace")}
+    ranks.announce(Spec(name="t", plan="straight", pickle=None, script=["x.py"], **folders))
+    code = "import builtins, sys; sys.exit(0 if 'torch' not in sys.modules and builtins.seen else 1)"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+    assert list(tmp_path.glob("trace/*")) == []
