@@ -68,6 +68,10 @@ def execute(spec: Spec) -> int:
     )
     probes = Probes(watch, spec)
     probes.install()
+    if spec.data == "canary":
+        from pytest_brainbrr.canary import Canary
+
+        Canary(watch).install()
     rereading = Rereading(watch, spec)
     rereading.install()
 

@@ -34,6 +34,8 @@ class EncoderTrainer:
         else:
             os.environ["BGB_SMOKE_TEST"] = "1"
         os.environ.setdefault("BGB_LIMIT_FILES", DEFAULT_LIMIT_FILES)
+        if run.data == "canary":
+            os.environ["BGB_DATA_DIR"] = str(run.workdir / "canary")
         arguments = ["train", self.config, "--output-dir", str(run.workdir / "run"), "--seed", str(run.seed)]
         arguments += ["--max-steps", str(run.max_steps)]
         if run.resume_from is not None:
@@ -41,6 +43,14 @@ class EncoderTrainer:
         for override in self.overrides:
             arguments += ["--set", override]
         main(arguments)
+
+
+def prepare(run: Run) -> None:
+    """Lay out the canary corpus where a run asks for it; the others read the embedded one."""
+    if run.data == "canary":
+        from pytest_brainbrr.canary import write_canary
+
+        write_canary(run.workdir / "canary")
 
 
 def encoder_names() -> list[str]:
@@ -122,7 +132,8 @@ def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
         train=EncoderTrainer(str(config), overrides),
         resumable=True,
         seeded=True,
-        variants=("normal", "no_positives"),
+        prepare=prepare,
+        variants=("normal", "no_positives", "canary"),
         input_shape=WINDOW,
         output_shape=(None, WINDOW[2]),
         facts=run_record,

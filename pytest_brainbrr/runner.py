@@ -99,14 +99,15 @@ class Runs:
             reason = None if self.target.seeded else "the target is declared not to honor seeds"
             reason = reason or ("a script is not told a seed" if self.target.script else None)
             self._plan(first, "reseeded", reason, seed=1, limit=min(2, self.steps))
-        for variant in ("no_positives", "non_finite"):
+        for variant in ("no_positives", "non_finite", "canary"):
             if variant in plans:
                 reason = (
                     None
                     if variant in self.target.variants
                     else f"the target does not declare the data variant {variant!r}"
                 )
-                self._plan(first, variant, reason, data=variant)
+                limited = {"limit": 1} if variant == "canary" else {}
+                self._plan(first, variant, reason, data=variant, **limited)
         if "touched" in plans:
             files = held_out(self.done["straight"].trace) if self.target.prepare is not None else []
             reason = None if files else "no held-out file that could be changed was laid out by prepare and read"

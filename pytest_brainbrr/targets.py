@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Variant = Literal["normal", "no_positives", "non_finite"]
+Variant = Literal["normal", "no_positives", "non_finite", "canary"]
 
 
 @dataclass(frozen=True)

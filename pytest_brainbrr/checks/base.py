@@ -25,6 +25,7 @@ PLANS: Mapping[str, str] = {
     "probe": "the same, then the model is called from outside: batch independence, look-ahead, evaluation twice, ...",
     "no_positives": "data without a single positive label",
     "non_finite": "data with NaN or infinity in the signal",
+    "canary": "recordings with a tone per channel and known bursts, one step",
     "touched": "a held-out file is changed after `prepare`; training must not change",
     "unwatched": "the same without observers, to prove that watching changes nothing",
 }

@@ -6,6 +6,7 @@ from pytest_brainbrr.checks import (
     augmentation,
     backward,
     best,
+    canary,
     checkpoints,
     clipping,
     configuration,
@@ -71,6 +72,7 @@ CHECKS: tuple[Check, ...] = (
     *determinism.CHECKS,
     *sensitivity.CHECKS,
     *variants.CHECKS,
+    *canary.CHECKS,
 )
 """Every check, in the order of the report. A new file of checks adds its own ``CHECKS`` here."""
 
