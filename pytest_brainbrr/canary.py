@@ -1,8 +1,8 @@
 """The canary corpus: recordings whose every channel carries a tone of its own, and what a batch shows of it.
 
 Small EDF files in TUSZ layout, at several rates, some with channels in another order. Channel ``k`` of the 19 holds a
-tone of ``3 + 1.5 k`` Hz; during a seizure all tones are ten times as loud. So order of
-channels, rate, time axis and place of the labels can be read off at the model's input, whatever filters and scales lie between.
+tone of ``3 + 1.5 k`` Hz; during a seizure all tones are ten times as loud. So order of channels, rate, time axis and
+place of the labels can be read off at the model's input, whatever filters and scales lie between.
 """
 
 from collections.abc import Iterable
