@@ -3,11 +3,22 @@
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.iterations import Turn, calls, error, optimizer_name, places, stepping, warning
+from pytest_brainbrr.checks.iterations import (
+    Turn,
+    calls,
+    error,
+    finite_number,
+    optimizer_name,
+    places,
+    stepping,
+    warning,
+)
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+LARGE_LOSS = 8.0
+"""What a loss that is not known is taken to be at most, before it is multiplied by a static scale."""
 HALVES = frozenset({"float16", "bfloat16"})
 
 
@@ -86,7 +97,7 @@ def _scaled_by_hand(trace: Trace, backward: dict) -> bool:  # type: ignore[type-
         if loss["call"] in backward["losses"] and loss["output"] and loss["output"]["mean"]
     ]
     value = (backward["root"] or {}).get("mean")
-    return value is not None and (not known or abs(value) > 8 * max(known))
+    return finite_number(value) and abs(value) > 8 * max(known, default=LARGE_LOSS)
 
 
 def scaler_steps(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:

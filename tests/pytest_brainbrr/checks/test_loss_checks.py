@@ -10,7 +10,9 @@ def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reac
     for _ in range(steps):
         call = story.forward()
         number = story.loss(source=call, **loss)
-        story.backward([call], [number] if reached else [], root=0.7 * coefficient * sign, coefficient=coefficient * sign)
+        story.backward(
+            [call], [number] if reached else [], root=0.7 * coefficient * sign, coefficient=coefficient * sign
+        )
         story.stepped(**(options or {}))
     story.ended()
     return story
@@ -25,7 +27,9 @@ def test_broadcast_prediction():
 
 def test_a_scalar_target_is_no_table():
     assert passed("loss-shapes", losses(function="mse_loss", given={"shape": [4, 1]}, wanted={"shape": []}))
-    assert passed("loss-shapes", losses(function="smooth_l1_loss", given={"shape": [4, 8, 1]}, wanted={"shape": [4, 1, 8]}))
+    assert passed(
+        "loss-shapes", losses(function="smooth_l1_loss", given={"shape": [4, 8, 1]}, wanted={"shape": [4, 1, 8]})
+    )
 
 
 def test_a_table_in_a_loss_written_by_hand():

@@ -4,7 +4,15 @@ from training_traces import Story, module, only, passed, trained, vacuous, valid
 
 DROPOUT = module("drop", "Dropout", (), p=0.1)
 NORM = module("norm", "BatchNorm1d", ("weight", "running_mean"), momentum=0.1, track_running_stats=True)
-MEAN = {"id": "b0", "name": "norm.running_mean", "shape": [4], "dtype": "float32", "device": "cpu", "digest": zeros(4), "persistent": True}
+MEAN = {
+    "id": "b0",
+    "name": "norm.running_mean",
+    "shape": [4],
+    "dtype": "float32",
+    "device": "cpu",
+    "digest": zeros(4),
+    "persistent": True,
+}
 
 
 def test_left_in_evaluation_mode():

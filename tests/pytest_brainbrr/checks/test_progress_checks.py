@@ -167,7 +167,9 @@ def test_nan_painted_over_inside_the_model():
 
 
 def test_masks_of_minus_infinity_are_no_nan():
-    inner = [{"path": "mask", "class": "Mask", "mean": float("-inf"), "min": float("-inf"), "max": 0.0, "finite": False}]
+    inner = [
+        {"path": "mask", "class": "Mask", "mean": float("-inf"), "min": float("-inf"), "max": 0.0, "finite": False}
+    ]
     story = Story()
     story.optimizer()
     story.backward([story.forward(inner=inner)])

@@ -52,10 +52,23 @@ def zeros(*shape):
 def fact(at="0", shape=(4, 2), **changes):
     """Facts of a tensor."""
     found = {
-        "at": at, "shape": list(shape), "dtype": "float32", "device": "cpu", "requires_grad": False, "grad_fn": False,
-        "digest": f"{zlib.crc32(repr((at, shape)).encode()):08x}", "samples": None, "finite": True, "min": -1.0, "max": 1.0,
-        "mean": 0.1, "rms": 1.0, "constant": False, "values": None, "row_means": None,
-    }  # fmt: skip
+        "at": at,
+        "shape": list(shape),
+        "dtype": "float32",
+        "device": "cpu",
+        "requires_grad": False,
+        "grad_fn": False,
+        "digest": f"{zlib.crc32(repr((at, shape)).encode()):08x}",
+        "samples": None,
+        "finite": True,
+        "min": -1.0,
+        "max": 1.0,
+        "mean": 0.1,
+        "rms": 1.0,
+        "constant": False,
+        "values": None,
+        "row_means": None,
+    }
     return found | changes
 
 
@@ -67,7 +80,9 @@ def module(path, kind="Linear", state=("weight",), training=True, **attributes):
 class Story:
     """Write events in order. Parameters are ``p0`` (encoder.weight) and ``p1`` (head.weight) unless told otherwise."""
 
-    def __init__(self, names=("encoder.weight", "head.weight"), *, modules=(), buffers=(), max_steps=6, argv=(), **changes):
+    def __init__(
+        self, names=("encoder.weight", "head.weight"), *, modules=(), buffers=(), max_steps=6, argv=(), **changes
+    ):
         self.events, self.step = [], 0
         self.numbers = dict.fromkeys(("forward", "loss", "backward", "epoch"), 0)
         self.counts = {}
@@ -79,48 +94,112 @@ class Story:
 
     def add(self, kind, **fields):
         assert not fields.keys() - VOCABULARY[kind].fields.keys() - {"pid", "role", "after"}, (kind, fields)
-        common = {"kind": kind, "n": len(self.events), "t": float(len(self.events)), "pid": 1, "role": "main", "step": self.step}
+        common = {
+            "kind": kind,
+            "n": len(self.events),
+            "t": float(len(self.events)),
+            "pid": 1,
+            "role": "main",
+            "step": self.step,
+        }
         self.events.append({**dict.fromkeys(VOCABULARY[kind].fields), **common, "after": False, **fields})
         return self.events[-1]
 
     def parameter(self, identity, name, **changes):
         """Facts of a parameter."""
         found = {
-            "id": identity, "name": name, "shape": [2, 2], "dtype": "float32", "device": "cpu", "requires_grad": True,
-            "digest": f"{identity}-0", "elements": 4, "norm": 1.0, "constant": False, "zero": False, "rows_equal": False,
-            "finite": True, "owner": "Linear", "parametrized": False, "hooks": [],
-        }  # fmt: skip
+            "id": identity,
+            "name": name,
+            "shape": [2, 2],
+            "dtype": "float32",
+            "device": "cpu",
+            "requires_grad": True,
+            "digest": f"{identity}-0",
+            "elements": 4,
+            "norm": 1.0,
+            "constant": False,
+            "zero": False,
+            "rows_equal": False,
+            "finite": True,
+            "owner": "Linear",
+            "parametrized": False,
+            "hooks": [],
+        }
         return found | changes
 
     def model(self, identity="m0", label="Net", parameters=None, modules=(), buffers=(), unregistered=(), each=None):
         each = each or {}
-        facts = parameters or [
-            self.parameter(key, name, **each.get(name, {})) for key, name in self.names.items()
-        ]
+        facts = parameters or [self.parameter(key, name, **each.get(name, {})) for key, name in self.names.items()]
         self.add(
-            "model", id=identity, label=label, **{"class": label}, wrapper=False, why="called", parameters=facts, tied=[],
-            buffers=list(buffers), modules=[module("", label, ()), *modules], unregistered=list(unregistered),
-        )  # fmt: skip
+            "model",
+            id=identity,
+            label=label,
+            **{"class": label},
+            wrapper=False,
+            why="called",
+            parameters=facts,
+            tied=[],
+            buffers=list(buffers),
+            modules=[module("", label, ()), *modules],
+            unregistered=list(unregistered),
+        )
 
-    def optimizer(self, identity="o0", kind="torch.optim.SGD", parameters=None, duplicates=(), defaults=None, **options):
+    def optimizer(
+        self, identity="o0", kind="torch.optim.SGD", parameters=None, duplicates=(), defaults=None, **options
+    ):
         options = {"lr": 0.1, **options}
         self.add(
-            "optimizer", id=identity, **{"class": kind}, defaults=defaults or options, duplicates=list(duplicates), foreign=[],
-            groups=[{"options": options, "parameters": list(parameters or self.ids)}], frozen=[], non_leaf=[], models_before=[],
-        )  # fmt: skip
+            "optimizer",
+            id=identity,
+            **{"class": kind},
+            defaults=defaults or options,
+            duplicates=list(duplicates),
+            foreign=[],
+            groups=[{"options": options, "parameters": list(parameters or self.ids)}],
+            frozen=[],
+            non_leaf=[],
+            models_before=[],
+        )
 
-    def forward(self, model="m0", *, training=True, grad=True, loader=None, mixed=(), inner=(), raised=None, shape=(4, 2), **changes):
+    def forward(
+        self,
+        model="m0",
+        *,
+        training=True,
+        grad=True,
+        loader=None,
+        mixed=(),
+        inner=(),
+        raised=None,
+        shape=(4, 2),
+        **changes,
+    ):
         call = self.numbers["forward"]
         self.numbers["forward"] += 1
         outputs = [] if raised else [fact("", shape, requires_grad=grad, grad_fn=grad, **changes.pop("output", {}))]
         self.add(
-            "forward", call=call, model=model, path="", **{"class": "Net"}, training=training, mixed_modes=list(mixed),
-            grad_enabled=grad, inference_mode=False, autocast=changes.pop("autocast", None), loader=loader, raised=raised,
-            inputs=[fact("0", digest=f"input-{call}", **changes)], outputs=outputs, inner=list(inner), inner_numbers=True,
-        )  # fmt: skip
+            "forward",
+            call=call,
+            model=model,
+            path="",
+            **{"class": "Net"},
+            training=training,
+            mixed_modes=list(mixed),
+            grad_enabled=grad,
+            inference_mode=False,
+            autocast=changes.pop("autocast", None),
+            loader=loader,
+            raised=raised,
+            inputs=[fact("0", **{"digest": f"input-{call}", **changes})],
+            outputs=outputs,
+            inner=list(inner),
+            inner_numbers=True,
+        )
         return call
 
-    def loss(self, function="binary_cross_entropy_with_logits", *, given=None, wanted=None, value=0.7, source=None, **changes):
+    def loss(
+        self, function="binary_cross_entropy_with_logits", *, given=None, wanted=None, value=0.7, source=None, **changes
+    ):
         call = self.numbers["loss"]
         self.numbers["loss"] += 1
         args = [
@@ -129,44 +208,122 @@ class Story:
             *changes.pop("extra", []),
         ]
         fields = {"reduction": "mean", "probability_like": False, "grad_enabled": True, "positives": 0.3, **changes}
-        self.add("loss", call=call, function=function, args=args, options={}, output=fact("", (), mean=value), input_from=source, **fields)
+        self.add(
+            "loss",
+            call=call,
+            function=function,
+            args=args,
+            options={},
+            output=fact("", (), mean=value),
+            input_from=source,
+            **fields,
+        )
         return call
 
-    def backward(self, forwards=(), losses=(), *, touched=None, root=0.7, before=(), norms=1.0, coefficient=1.0, scale=None, **changes):
+    def backward(
+        self,
+        forwards=(),
+        losses=(),
+        *,
+        touched=None,
+        root=0.7,
+        before=(),
+        norms=1.0,
+        coefficient=1.0,
+        scale=None,
+        **changes,
+    ):
         """A backward, with the gradients of its losses; ``before``: ids with a gradient at entry."""
         touched = self.ids if touched is None else list(touched)
         for number in losses:
             signs = {"positive_mean": -0.1 * coefficient, "negative_mean": 0.1 * coefficient}
-            self.add("loss_grad", call=number, finite=True, zero=False, norm=1.0, rows_zero=0.0, output_grad=coefficient, **signs)
+            self.add(
+                "loss_grad",
+                call=number,
+                finite=True,
+                zero=False,
+                norm=1.0,
+                rows_zero=0.0,
+                output_grad=coefficient,
+                **signs,
+            )
         call = self.numbers["backward"]
         self.numbers["backward"] += 1
         fields = {
-            "function": "backward", "roots": 1, "retain_graph": False, "create_graph": False, "raw_nonfinite": [], "raw_zero": [],
-            "unregistered_leaves": [], "unreached": [], "tables": [], "in_step": False, "by": "trainer",
-            "grads_before": {"none": len(self.ids) - len(before), "zero": 0, "nonzero": len(before)}, **changes,
-        }  # fmt: skip
+            "function": "backward",
+            "roots": 1,
+            "retain_graph": False,
+            "create_graph": False,
+            "raw_nonfinite": [],
+            "raw_zero": [],
+            "unregistered_leaves": [],
+            "unreached": [],
+            "tables": [],
+            "in_step": False,
+            "by": "trainer",
+            "grads_before": {"none": len(self.ids) - len(before), "zero": 0, "nonzero": len(before)},
+            **changes,
+        }
         grad_fn = fields.pop("root_grad_fn", True)
         self.add(
-            "backward", call=call, root=fact("", (), mean=root, grad_fn=grad_fn, requires_grad=True), scale=scale, touched=touched,
-            forwards=list(forwards), losses=list(losses), nonzero_before=list(before), raw_norms=dict.fromkeys(touched, norms), **fields,
-        )  # fmt: skip
+            "backward",
+            call=call,
+            root=fact("", (), mean=root, grad_fn=grad_fn, requires_grad=True),
+            scale=scale,
+            touched=touched,
+            forwards=list(forwards),
+            losses=list(losses),
+            nonzero_before=list(before),
+            raw_norms=dict.fromkeys(touched, norms),
+            **fields,
+        )
 
-    def stepped(self, optimizer="o0", parameters=None, *, grad="finite", grad_norm=None, moved=True, finite=True, each=None, **options):
+    def stepped(
+        self,
+        optimizer="o0",
+        parameters=None,
+        *,
+        grad="finite",
+        grad_norm=None,
+        moved=True,
+        finite=True,
+        each=None,
+        **options,
+    ):
         """An optimizer step; gradients differ from step to step unless ``grad_norm`` is given."""
         self.counts[optimizer] = self.counts.get(optimizer, 0) + 1
         norm = None if grad == "none" else (grad_norm if grad_norm is not None else 1.0 + len(self.events))
         kept = {name: options.pop(name) for name in ("closure", "in_backward", "digest") if name in options}
         facts = [
             {
-                "id": key, "name": self.names.get(key, f"<foreign>/{key}"), "group": 0, "grad": grad, "grad_norm": norm,
-                "weight_norm": 1.0, "update_norm": 0.1 if moved else 0.0, "changed": 1.0 if moved else 0.0, "moved": moved,
-                "descent": -0.1, "dtype": "float32", "device": "cpu", "elements": 4, "sampled": False, "finite": finite,
+                "id": key,
+                "name": self.names.get(key, f"<foreign>/{key}"),
+                "group": 0,
+                "grad": grad,
+                "grad_norm": norm,
+                "weight_norm": 1.0,
+                "update_norm": 0.1 if moved else 0.0,
+                "changed": 1.0 if moved else 0.0,
+                "moved": moved,
+                "descent": -0.1,
+                "dtype": "float32",
+                "device": "cpu",
+                "elements": 4,
+                "sampled": False,
+                "finite": finite,
                 **(each or {}).get(key, {}),
             }
             for key in (parameters or self.ids)
-        ]  # fmt: skip
+        ]
         fields = {"closure": False, "in_backward": False, "digest": f"d{len(self.events)}", **kept}
-        self.add("step", optimizer=optimizer, count=self.counts[optimizer], groups=[{"lr": 0.1, **options}], parameters=facts, **fields)
+        self.add(
+            "step",
+            optimizer=optimizer,
+            count=self.counts[optimizer],
+            groups=[{"lr": 0.1, **options}],
+            parameters=facts,
+            **fields,
+        )
         self.step = max(self.counts.values())
 
     def weights(self, when="step", model="m0", *, moved=None, state=None, buffers=None, moved_buffers=(), ids=None):
@@ -175,9 +332,17 @@ class Story:
         ids = ids or self.ids
         digests = {key: f"{key}-{self.version if state is None else state}" for key in ids}
         self.add(
-            "weights", model=model, when=when, parameters=digests, buffers=buffers or {}, nonfinite=[], devices={}, dtypes={},
-            moved=list(ids if moved is None else moved), moved_buffers=list(moved_buffers),
-        )  # fmt: skip
+            "weights",
+            model=model,
+            when=when,
+            parameters=digests,
+            buffers=buffers or {},
+            nonfinite=[],
+            devices={},
+            dtypes={},
+            moved=list(ids if moved is None else moved),
+            moved_buffers=list(moved_buffers),
+        )
 
     def zero_grad(self, what="o0"):
         self.add("zero_grad", what=what, set_to_none=True, had={"none": 0, "zero": 0, "nonzero": 2}, in_step=False)
@@ -185,17 +350,40 @@ class Story:
     def clip(self, limit=1.0, norm=3.0, parameters=None, with_grad=None, **changes):
         ids = self.ids if parameters is None else list(parameters)
         fields = {"function": "clip_grad_norm_", "norm_type": 2.0, "by": "trainer", **changes}
-        self.add("clip", limit=limit, norm=norm, parameters=ids, given=len(ids), with_grad=len(ids) if with_grad is None else with_grad, **fields)
+        self.add(
+            "clip",
+            limit=limit,
+            norm=norm,
+            parameters=ids,
+            given=len(ids),
+            with_grad=len(ids) if with_grad is None else with_grad,
+            **fields,
+        )
 
     def scaler(self, action, enabled=True, scale=256.0, skipped=None, optimizer="o0"):
         known = optimizer if action in {"unscale", "step"} else None
-        self.add("scaler", id="g0", action=action, enabled=enabled, scale=scale, scale_after=scale, skipped=skipped, optimizer=known)
+        self.add(
+            "scaler",
+            id="g0",
+            action=action,
+            enabled=enabled,
+            scale=scale,
+            scale_after=scale,
+            skipped=skipped,
+            optimizer=known,
+        )
 
     def schedule(self, action="step", kind="LambdaLR", optimizer="o0", identity="s0", rates=(0.1,), **fields):
         self.add(
-            "scheduler", id=identity, action=action, **{"class": kind}, optimizer=optimizer, rates=list(rates), by="trainer",
+            "scheduler",
+            id=identity,
+            action=action,
+            **{"class": kind},
+            optimizer=optimizer,
+            rates=list(rates),
+            by="trainer",
             **{"options": {}, "inner": False, "argument": None, "last_epoch": 0, "count": 0, **fields},
-        )  # fmt: skip
+        )
 
     def loader(self, identity="l0", kind="random", **fields):
         self.add("loader", id=identity, sampler_kind=kind, drop_last=False, batch_size=4, num_samples=8, **fields)
@@ -203,11 +391,15 @@ class Story:
     def iterate(self, loader="l0", action="begin", batches=0, **fields):
         if action == "begin":
             self.numbers["epoch"] += 1
-        self.add("epoch", id=f"i{self.numbers['epoch']}", loader=loader, action=action, batches=batches, number=1, **fields)
+        self.add(
+            "epoch", id=f"i{self.numbers['epoch']}", loader=loader, action=action, batches=batches, number=1, **fields
+        )
         return f"i{self.numbers['epoch']}"
 
     def batch(self, loader="l0", epoch="i1", position=0, **fields):
-        self.add("batch", loader=loader, epoch=epoch, position=position, size=4, **{"tensors": [], "others": {}, **fields})
+        self.add(
+            "batch", loader=loader, epoch=epoch, position=position, size=4, **{"tensors": [], "others": {}, **fields}
+        )
 
     def ended(self, how="returned", code=0, lines=(), **fields):
         self.add("exit", how=how, code=code, last_lines=list(lines), steps=self.step, **{"message": "", **fields})
@@ -236,7 +428,8 @@ def trained(steps=4, *, zero=True, end=True, each=None, **changes):
 def validating(steps=4, every=2, *, after=None, during=None, modules=(), buffers=(), **call):
     """A loop with a training loader and a validation through a loader of its own.
 
-    ``call`` changes the calls of validation, ``during(story, call)`` runs after each, ``after`` changes later training calls.
+    ``call`` changes the calls of validation, ``during(story, call)`` runs after each of them, ``after`` changes the
+    training calls that follow.
     """
     story = Story(modules=modules, buffers=buffers)
     story.optimizer()
@@ -261,5 +454,3 @@ def validating(steps=4, every=2, *, after=None, during=None, modules=(), buffers
             changed = after or {}
     story.ended()
     return story
-
-
