@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from brainbrr.errors import OutputError
-from brainbrr.training.checkpoints import atomic_write, list_checkpoints
+from brainbrr.training.checkpoints import atomic_path, list_checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class OutputFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``run.json``."""
-        with atomic_write(self.record) as file:
-            file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+        with atomic_path(self.record) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _make_folders(root: Path) -> list[Path]:
