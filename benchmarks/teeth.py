@@ -69,6 +69,10 @@ def judge_fault(fault, record, base):
     return record
 
 
+def absolute(name):
+    return Path(name).resolve()
+
+
 def chosen(cases, patterns):
     if not patterns:
         return list(cases)
@@ -162,10 +166,10 @@ def main():
     parser.add_argument(
         "--runs", metavar="PLANS", help="only checks that need no other runs than these, for instance straight,repeat"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every record here, also after each case")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write misses and false alarms here")
+    parser.add_argument("--json", type=absolute, metavar="FILE", help="write every record here, also after each case")
+    parser.add_argument("--markdown", type=absolute, metavar="FILE", help="write misses and false alarms here")
     parser.add_argument(
-        "--reuse", type=Path, metavar="FILE", help="take the records in this file of --json as they are"
+        "--reuse", type=absolute, metavar="FILE", help="take the records in this file of --json as they are"
     )
     options = parser.parse_args()
     checks = options.check

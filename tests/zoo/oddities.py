@@ -102,6 +102,7 @@ HEALTHY = (
     Healthy("noisy-generators", "zoo.healthy.loops:noisy_generators", "Draws from every generator, all of them seeded: Python's, numpy's old and new ones, torch's", {"resumable": False}),
     Healthy("skips-non-finite", "zoo.healthy.loops:skips_non_finite", "A step with a non-finite gradient norm is skipped, counted and reported; here there is one, on purpose", {"resumable": False}),
     Healthy("exact-epochs", "zoo.healthy.loops:exact_epochs", "Epochs of a loader, validation each epoch, checkpoint per epoch, resumable at epochs only", {"resumable": True}),
+    Healthy("best-written-at-the-end", "zoo.healthy.loops:best_written_at_the_end", "Best weights kept in memory until the end", {"resumable": False}),
     Healthy("exits-with-zero", "zoo.healthy.loops:exits_with_zero", "Ends with sys.exit(0) inside a context manager, as command lines do", {"resumable": False}),
     Healthy("lightning-gan", "zoo.healthy.frameworks:lightning_gan", "Manual optimization of two networks in turns", {"resumable": False}),
     Healthy("lightning-accumulates", "zoo.healthy.frameworks:lightning_accumulates", "Automatic accumulation over two batches, validation per epoch, Lightning's default checkpoint", {"resumable": False}),

@@ -81,10 +81,11 @@ def healthy_folder(tmp_path_factory):
 
 
 def visible_in_files():
-    """Yield the faults to test; those of several processes start interpreters, which takes its time."""
-    for fault in FAULTS:
+    """Yield the faults to test: every eighth always, the others and those that start interpreters as slow tests."""
+    for number, fault in enumerate(FAULTS):
         if fault.name not in INVISIBLE_IN_FILES:
-            yield pytest.param(fault, id=fault.name, marks=pytest.mark.slow if fault.base in {"ddp", "script"} else ())
+            slow = number % 8 or fault.base in {"ddp", "script"}
+            yield pytest.param(fault, id=fault.name, marks=pytest.mark.slow if slow else ())
 
 
 @pytest.mark.parametrize("fault", list(visible_in_files()))
