@@ -65,7 +65,7 @@ def read_recording(
     signal_CN = all_CN[[included.index(place) for place in derivation.sources]]
     _check_samples(signal_CN, derivation.labels, path)
     if derivation.interpolated:
-        log.info("%s: interpolated %s", path, ", ".join(derivation.interpolated))
+        log.debug("%s: interpolated %s", path, ", ".join(derivation.interpolated))
     return derivation.apply(signal_CN), rate
 
 

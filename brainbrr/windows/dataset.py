@@ -117,6 +117,11 @@ class Windows(Dataset[Item]):
         """Seizures in the recordings in use."""
         return sum(len(recording.seizures) for recording in self.recordings)
 
+    @property
+    def n_interpolated(self) -> int:
+        """Recordings in use that lack Fz or Pz."""
+        return sum(bool(recording.interpolated) for recording in self.recordings)
+
     def __len__(self) -> int:
         return self.n_windows
 

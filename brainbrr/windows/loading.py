@@ -62,7 +62,10 @@ def load_split(config: Config, split: str, *, rank: int = 0, world_size: int = 1
         else:
             recordings.append(indexed)
     check_skipped(skipped, len(used[split]), config, split)
-    return Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
+    windows = Windows(config, split, recordings, n_found=n_found, skipped=skipped, rank=rank, world_size=world_size)
+    if windows.n_interpolated:
+        log.info("%s: Fz or Pz interpolated in %d of %d recordings", split, windows.n_interpolated, windows.n_used)
+    return windows
 
 
 def _unusable(recording: Recording, config: Config) -> DataError | None:

@@ -1,5 +1,6 @@
 """Windows of a corpus: what is in an item, what is used, what is refused, what is skipped."""
 
+import logging
 import pickle
 
 import numpy as np
@@ -124,6 +125,19 @@ def test_a_rate_that_cannot_be_reached_is_a_bad_recording(tmp_path):
         load_split(settings(tmp_path), "train")
     windows = load_split(settings(tmp_path, data={"on_bad_recording": "skip", "max_skipped_share": 0.3}), "train")
     assert (windows.n_used, len(windows.skipped)) == (3, 1)
+
+
+def test_interpolation_is_counted_and_said_also_from_the_cache(tmp_path, caplog):
+    signals = {label: values for label, values in noise(30, 256).items() if label != "EEG FZ-REF"}
+    tusz_recording(small_corpus(tmp_path), "aaaaaaad", signals=signals)
+    config = settings(tmp_path)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            windows = load_split(config, "train")
+            windows.prepare()
+        assert windows.n_interpolated == 1
+        assert "train: Fz or Pz interpolated in 1 of 4 recordings" in caplog.messages
 
 
 def test_strangers_are_an_error_or_counted(tmp_path):
