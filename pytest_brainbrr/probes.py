@@ -8,8 +8,8 @@ Results, by name:
 - ``fixed_batch``: ``outputs``, tensor facts of the output.
 - ``repeat_eval``, the same input twice: ``equal``, ``difference``, ``dropout`` (functions that dropped something).
 - ``input_sensitivity``, another input of the same kind: ``changed``, ``difference``.
-- ``batch_independence``, the other samples of the batch replaced: ``difference`` of the first sample's output,
-  ``noise`` (the same sample, its neighbours in another order), ``scale`` of the output, ``size`` of the batch.
+- ``batch_independence``, the other samples of the batch replaced: ``difference`` of the last sample's output,
+  ``noise`` (nothing replaced), ``scale`` of the output, ``size`` of the batch.
 - ``look_ahead``, the last half of the last dimension replaced: ``before`` (largest change in the output's first half,
   less a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by).
 """
@@ -151,18 +151,18 @@ class Probes:
             return None
         rows = [(at, tensor) for at, tensor in signals if tensor.dim() > 1 and tensor.shape[0] == size]
         first = _by_row(_call(module, args, kwargs), size)
+        again = _by_row(_call(module, args, kwargs), size)
         changed = {
-            at: torch.cat([tensor[:1], (tensor[1:] * -0.7 + tensor.std()).roll(3, dims=-1)]) for at, tensor in rows
+            at: torch.cat([(tensor[:-1] * -0.7 + tensor.std()).roll(3, dims=-1), tensor[-1:]]) for at, tensor in rows
         }
         others = _by_row(_call(module, *_replaced(args, kwargs, changed)), size)
-        order = {at: torch.cat([tensor[:1], tensor[1:].flip(0)]) for at, tensor in rows}
-        moved = _by_row(_call(module, *_replaced(args, kwargs, order)), size)
         if not first:
             return None
+        # The last sample: a recurrent layer that runs along the batch has seen all others by then.
         return {
             "size": size,
-            "difference": max(_difference(a[0], b[0]) for a, b in zip(first, others, strict=True)),
-            "noise": max(_difference(a[0], b[0]) for a, b in zip(first, moved, strict=True)),
+            "difference": max(_difference(a[-1], b[-1]) for a, b in zip(first, others, strict=True)),
+            "noise": max(_difference(a[-1], b[-1]) for a, b in zip(first, again, strict=True)),
             "scale": max(float(tensor.abs().max()) for tensor in first),
         }
 

@@ -46,7 +46,7 @@ def judge_reads(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
         cause = "another path is looked for, does not exist, and that is taken for a first start"
         hint = "let a checkpoint that was asked for and is missing be an error"
         return [Finding("resume-reads", "run.resume_from", "error", text, {}, cause, hint)]
-    if written is not None and reads and reads[0]["tensors"] and written["tensors"]:
+    if written is not None and _same(reads, path) and reads[0]["tensors"] and written["tensors"]:
         changed = [key for key, fact in reads[0]["tensors"].items() if written["tensors"].get(key, fact) != fact]
         if changed:
             text = "what is read from the checkpoint is not what was written to it"
@@ -57,7 +57,12 @@ def judge_reads(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
 
 
 def _is(path: Any, wanted: Any) -> bool:
-    return path is not None and wanted is not None and PurePath(str(path)) == PurePath(str(wanted))
+    """Return whether a path is the wanted one, or lies below it."""
+    return path is not None and wanted is not None and PurePath(str(path)).is_relative_to(str(wanted))
+
+
+def _same(reads: list[dict[str, Any]], path: Any) -> bool:
+    return bool(reads) and PurePath(str(reads[0]["path"])) == PurePath(str(path))
 
 
 def _somewhere(resumed: Trace, path: Any) -> bool:
@@ -69,10 +74,20 @@ def _somewhere(resumed: Trace, path: Any) -> bool:
 
 
 def checkpoint_of(stopped: Trace, resumed: Trace) -> dict[str, Any] | None:
-    """Return the write of the checkpoint that a run resumed from."""
+    """Return the write of the checkpoint that a run resumed from; the files of a folder count as one."""
     name = PurePath(str(resumed.process.get("resume_from"))).name
     found = [event for event in stopped.checkpoints if PurePath(str(event["final"])).name == name]
-    return found[-1] if found else None
+    if found:
+        return found[-1]
+    parts = [event for event in stopped.checkpoints if name in PurePath(str(event["final"])).parts]
+    if not parts:
+        return None
+    whole = {**parts[0], "final": name, "tensors": {}, "scalars": {}}
+    for part in parts:
+        file = PurePath(str(part["final"])).name
+        for kind in ("tensors", "scalars"):
+            whole[kind] |= {f"{file}/{key}": value for key, value in part[kind].items()}
+    return whole
 
 
 def _reads(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
