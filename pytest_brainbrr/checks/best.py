@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.checkpoints import BEST
+from pytest_brainbrr.checks.checkpoints import BEST, held
 from pytest_brainbrr.checks.feeds import validation_feeds, validation_passes
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
@@ -177,46 +177,41 @@ def _logged(trace: Trace) -> Iterator[tuple[str, float]]:
 
 
 def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
-    """Compare the weights that validated with those in the best checkpoint written right after."""
-    from pytest_brainbrr.checks.checkpoints import held
-
+    """Compare the weights in a best checkpoint with those that were validated so far, and with those that train."""
     trace = traces["straight"]
     judged = wrong = 0
     for event in trace.checkpoints:
-        if not BEST.search(str(event["final"] or event["path"])):
+        snapshot = trace.snapshot_of(event)
+        if snapshot is None or not BEST.search(str(event["final"] or event["path"])):
             continue
-        before = [
-            feed.call
-            for feed in validation_feeds(trace)
-            if feed.call["n"] < event["n"] and feed.call["step"] == event["step"]
-        ]
-        if not before:
-            continue
-        stepped = max((step["n"] for step in trace.steps if step["n"] < event["n"]), default=0)
-        borders = [
-            one
-            for one in trace.events("weights", when="eval_begin", model=before[-1]["model"])
-            if stepped < one["n"] < event["n"]
-        ]
-        model = trace.models.get(before[-1]["model"])
-        if not borders or model is None:
-            continue
-        names = {fact["id"]: fact["name"] for fact in model["parameters"]}
-        validated = {names[key]: digest for key, digest in borders[-1]["parameters"].items() if key in names}
-        dtypes = {fact["name"]: fact["dtype"] for fact in model["parameters"]}
-        sets = [kept for kept in held(event, validated).values() if len(kept) > len(validated) / 2]
-        sets = [kept for kept in sets if all(entry["dtype"] == dtypes[name] for name, entry in kept.items())]
-        if not sets:
-            continue
-        judged += 1
-        wrong += not any(kept[name]["digest"] == validated[name] for kept in sets for name in kept)
+        validated = _validated(trace, event["n"])
+        for live in snapshot["models"].values():
+            for kept in held(event, live).values():
+                names = {name for name in kept if validated.get(name) and live[name] not in validated[name]}
+                if len(kept) * 2 <= len(live) or not names:
+                    continue
+                judged += 1
+                wrong += all(kept[name]["digest"] == live[name] for name in names)
     if not judged:
-        raise Vacuous("no checkpoint named best was written right after a validation of a model it holds")
+        raise Vacuous("no checkpoint named best was written while the model's weights differed from those validated")
     if wrong:
-        text = "the best checkpoint holds none of the weights that were validated"
-        cause = "averaged weights are validated and raw ones saved, or the state saved is an alias or an older copy"
+        text = "the best checkpoint holds the weights that train, which were never validated"
+        cause = "averaged weights are validated and raw ones saved, or the state kept as the best is an alias"
         hint = "save a copy of the weights that were validated, together with their score"
         yield Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)
+
+
+def _validated(trace: Trace, before: int) -> dict[str, set[str]]:
+    """Return parameter name -> digests it had when a validation began, over all models."""
+    evaluated = {feed.call["model"] for feed in validation_feeds(trace)}
+    found: dict[str, set[str]] = {}
+    for border in trace.events("weights", when="eval_begin"):
+        model = trace.models.get(border["model"])
+        if border["n"] < before and model is not None and border["model"] in evaluated:
+            for fact in model["parameters"]:
+                if fact["id"] in border["parameters"]:
+                    found.setdefault(fact["name"], set()).add(border["parameters"][fact["id"]])
+    return found
 
 
 def judge_axis(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
