@@ -56,7 +56,7 @@ def _scale_of(roots: list[Tensor]) -> float | None:
 
 
 def _table(node: Any) -> list[int] | None:
-    """Return the shape of a (B, 1) or (B,) tensor from which something without gradient was subtracted to give (B, B)."""
+    """Return the shape of a (B, 1) or (B,) tensor if this subtraction of something without gradient made it (B, B)."""
     if not node.name().startswith(("SubBackward", "RsubBackward")):
         return None
     parents = [(parent, place) for parent, place in node.next_functions if parent is not None]
@@ -102,7 +102,10 @@ class Gradients:
 
     def hook_parameters(self) -> None:
         """Hook every known trainable parameter that has no hook yet."""
-        for identity, parameter in self.models.trainable():
+        self._hook(self.models.trainable())
+
+    def _hook(self, pairs: Iterable[tuple[str, Tensor]]) -> None:
+        for identity, parameter in pairs:
             if identity not in self._hooked and parameter.is_leaf:
                 self._hooked[identity] = parameter.register_post_accumulate_grad_hook(self._arrival(identity))
 
@@ -157,8 +160,8 @@ class Gradients:
         root = roots[0] if roots else None
         for tensor in roots:
             self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
-        self.hook_parameters()
         pairs = list(self.models.trainable())
+        self._hook(pairs)
         before, nonzero = counts(parameter for _, parameter in pairs)
         self._touched.clear()
         self.modules.reached.clear()

@@ -59,6 +59,8 @@ class Models:
         self._buffer_ids: dict[tuple[str, str], str] = {}
         self._nonfinite: set[str] = set()
         self._seen_backwards = 0
+        self.fresh: dict[str, tuple[str | None, bool | None]] = {}
+        """Digest and finiteness of what a step has just been recorded for; valid until the border after it."""
         self.owned: dict[str, tuple[str, str]] = {}
         """Parameter or buffer id -> root id and name."""
 
@@ -296,12 +298,16 @@ class Models:
                     self.owned.setdefault(key, (identity, item[0]))
                 else:
                     key = registry.name(tensor, prefix)
-                value = digest(tensor)
+                fresh = self.fresh.get(key)
+                value = fresh[0] if fresh is not None else digest(tensor)
                 found[field][key] = value
                 if key in self.digests and self.digests[key] != value:
                     moved[field].append(key)
                 # Bytes that did not change need not be looked at again.
-                bad = key in self._nonfinite if self.digests.get(key, "") == value else not _finite(tensor)
+                if self.digests.get(key, "") == value:
+                    bad = key in self._nonfinite
+                else:
+                    bad = not (fresh[1] if fresh is not None and fresh[1] is not None else _finite(tensor))
                 if bad:
                     nonfinite.append(key)
                 self.digests[key] = value

@@ -272,6 +272,8 @@ def _countable(tensor: Tensor) -> bool:
 def _mixed(module: nn.Module) -> list[str]:
     """Return paths of modules whose flag differs and whose behaviour depends on it."""
     flag, found = module.training, []
+    if all(inner.training is flag for inner in module.modules()):
+        return []
     for path, inner in module.named_modules():
         if inner.training is not flag and (
             inner._buffers or inner._parameters or type(inner).__name__.startswith(RANDOM)

@@ -16,7 +16,7 @@ from torch.optim import optimizer as hooks
 from pytest_brainbrr.observers.core import Watch, caller
 from pytest_brainbrr.observers.gradients import counts, finite, norms
 from pytest_brainbrr.observers.models import Models
-from pytest_brainbrr.observers.tensors import digest, plain, sampled, short, tensor_leaves, text_digest
+from pytest_brainbrr.observers.tensors import SAMPLE, digest, plain, sampled, short, tensor_leaves, text_digest
 
 
 def scalars(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +162,7 @@ class Optimizers:
             self._record(identity, optimizer, before, seconds)
         # The event above still belongs to the iteration that made it; what follows belongs to the next.
         self.attempted(identity, self.counts[identity])
+        self.models.fresh.clear()
 
     def attempted(self, identity: str, count: int) -> None:
         """Note that an optimizer has now attempted this many steps, those that a scaler skipped included."""
@@ -187,6 +188,7 @@ class Optimizers:
             digests.append(now)
             kind, size = before["grads"][place] if place < len(before["grads"]) else ("none", None)
             weight, update, changed, descent, good = numbers[place]
+            self.models.fresh[key] = (now, good if tensor.numel() <= SAMPLE else None)
             facts.append(
                 {
                     "id": key,

@@ -16,6 +16,7 @@ MAX_ROWS = 4096
 MAX_VALUES = 16
 MAX_LEAVES = 256
 SAMPLE = 1 << 16
+_SHORT: dict[torch.dtype, str] = {}
 FORM, SHAPELESS = 4096, 8
 PIECES, SHORTEST, MAX_PIECED = 4, 16, 64
 ROW_FACTS = ("row_means", "row_rms", "forms", "pieces", "flat")
@@ -39,7 +40,10 @@ def plain(tensor: Tensor) -> bool:
 
 def raw(tensor: Tensor) -> Any:
     """Return the bytes of a tensor, on the host, in order, as a buffer."""
-    value = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu().reshape(-1)
+    value = tensor.detach()
+    if value.is_complex():
+        value = value.resolve_conj().resolve_neg()
+    value = value.contiguous().cpu().reshape(-1)
     if value.numel() == 0:
         return b""
     return value.view(torch.uint8).numpy()
@@ -68,7 +72,10 @@ def text_digest(*parts: Any) -> str:
 
 def short(dtype: torch.dtype) -> str:
     """Return ``float32`` for ``torch.float32``."""
-    return str(dtype).removeprefix("torch.")
+    found = _SHORT.get(dtype)
+    if found is None:
+        found = _SHORT[dtype] = str(dtype).removeprefix("torch.")
+    return found
 
 
 def facts(tensor: Tensor, at: str = "", *, numbers: bool = True, rows: bool = True) -> dict[str, Any]:
@@ -199,6 +206,12 @@ def _leaves(tree: Any, at: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 def tensor_leaves(tree: Any) -> list[tuple[str, Tensor]]:
     """Return place and value of every tensor in nested arguments."""
+    if isinstance(tree, Tensor):
+        return [("", tree)]
+    if not tree:
+        return []
+    if type(tree) is tuple and len(tree) == 1 and isinstance(tree[0], Tensor):
+        return [("0", tree[0])]
     return [(at, value) for at, value in leaves(tree) if isinstance(value, Tensor)]
 
 
