@@ -195,7 +195,8 @@ def evaluation_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
     trace = traces["straight"]
     told: set[str] = set()
     for call in _validation(trace):
-        if call["model"] in told:
+        # Averaged models are called in training mode to renew their statistics (torch.optim.swa_utils.update_bn).
+        if call["model"] in told or (call["training"] and call["class"] == "AveragedModel"):
             continue
         acting = [module for module in _acting(trace, call["model"]) if _awake(call, module)]
         # Dropout alone may be left on inside of an evaluated model on purpose (Monte-Carlo dropout).

@@ -139,7 +139,8 @@ class Optimizers:
                 **_gradients(pairs),
                 "weights": [sampled(tensor).clone() if plain(tensor) else None for _, tensor in pairs],
                 "groups": [scalars(group) for group in optimizer.param_groups],
-                "closure": bool(args or kwargs.get("closure")),
+                # torch hands the optimizer itself over as the first argument.
+                "closure": any(argument is not None for argument in (*args[1:], *kwargs.values())),
                 "in_backward": torch._C._current_graph_task_id() != -1,
                 "began": time.perf_counter(),
             }
