@@ -77,7 +77,7 @@ class Validation(Section):
     batch_size: int | None = Field(default=None, ge=1)
     """Windows in a batch, or null for that of training."""
     max_windows: int | None = Field(default=None, ge=1)
-    """At most so many windows, spread evenly over the split, or null for all. Events are scored only on all."""
+    """At most so many windows, spread evenly over the split, or null for all. (Events are scored by ``evaluate``.)"""
     metric: Literal["auroc", "auprc", "loss"] = "auroc"
     """What makes a checkpoint the best."""
     patience: int | None = Field(default=None, ge=1)
