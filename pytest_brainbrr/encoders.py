@@ -136,6 +136,7 @@ def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
         variants=("normal", "no_positives", "canary"),
         input_shape=WINDOW,
         output_shape=(None, WINDOW[2]),
+        inner_shapes={"encoder": (None, None, WINDOW[2] // 16)},
         facts=run_record,
     )
 

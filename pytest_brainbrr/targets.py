@@ -48,6 +48,8 @@ class Target:
     """Shape of the model's first input, None for a free dimension."""
     output_shape: tuple[int | None, ...] | None = None
     """Shape of the model's output."""
+    inner_shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    """Pattern (``fnmatch``) of module paths -> shape of their first output."""
     frozen: Sequence[str] = ()
     """Patterns (``fnmatch``) of parameters that must not change."""
     unused: Sequence[str] = ()

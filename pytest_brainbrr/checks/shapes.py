@@ -17,7 +17,7 @@ ELEMENTWISE = frozenset(
 def judge_shapes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Compare inputs, inner outputs, outputs and loss arguments with what is declared."""
     trace = traces["straight"]
-    declared = (target.input_shape, target.output_shape, getattr(target, "inner_shapes", None))
+    declared = (target.input_shape, target.output_shape, target.inner_shapes)
     calls = [call for call in (*trace.train_calls, *trace.eval_calls) if call["model"]]
     losses = trace.events("loss")
     if not any(declared) and not losses:
@@ -31,6 +31,17 @@ def judge_shapes(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             if key not in seen:
                 seen.add(key)
                 yield found
+    unseen = [pattern for pattern in target.inner_shapes if not any(_inner(call, pattern) for call in calls)]
+    if unseen:
+        yield Finding(
+            "shapes",
+            unseen[0],
+            "error",
+            "a module with a declared shape was never called",
+            {"patterns": unseen},
+            cause="it was renamed, or is left out of forward()",
+            hint="declare the path that `named_modules()` gives it",
+        )
     enlarged: set[str] = set()
     for loss in losses:
         shapes = {fact["at"]: fact["shape"] for fact in loss["args"]}
@@ -59,10 +70,14 @@ def _wrong(call: Mapping[str, Any], target: Target) -> Iterator[Finding]:
         shapes = [fact["shape"] for fact in call["outputs"]]
         if not any(_fits(shape, target.output_shape) for shape in shapes):
             yield _finding("output", shapes[0], target.output_shape, call)
-    for pattern, wanted in (getattr(target, "inner_shapes", None) or {}).items():
-        for inner in call["inner"] or []:
-            if fnmatchcase(inner["path"], pattern) and inner["outputs"] and not _fits(inner["outputs"][0][0], wanted):
+    for pattern, wanted in target.inner_shapes.items():
+        for inner in _inner(call, pattern):
+            if not _fits(inner["outputs"][0][0], wanted):
                 yield _finding(inner["path"], inner["outputs"][0][0], wanted, call)
+
+
+def _inner(call: Mapping[str, Any], pattern: str) -> list[dict[str, Any]]:
+    return [inner for inner in call["inner"] or [] if fnmatchcase(inner["path"], pattern) and inner["outputs"]]
 
 
 def _finding(where: str, got: Sequence[int], wanted: Sequence[int | None], call: Mapping[str, Any]) -> Finding:

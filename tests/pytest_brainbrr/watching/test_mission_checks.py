@@ -218,6 +218,12 @@ def test_shapes_are_compared_with_what_is_declared(tmp_path: Path) -> None:
     assert told(outcome) == [("Net: input", "error"), ("Net: output", "error")]
 
 
+def test_inner_shapes_are_compared_and_must_be_seen(tmp_path: Path) -> None:
+    assert judged("shapes", loop(Net()), tmp_path / "a", inner_shapes={"encoder": (8, 5)}).status == "passed"
+    outcome = judged("shapes", loop(Net()), tmp_path / "b", inner_shapes={"encoder": (8, 6), "decoder": (None,)})
+    assert told(outcome) == [("Net: encoder", "error"), ("decoder", "error")]
+
+
 def test_a_loss_that_compares_everything_with_everything(tmp_path: Path) -> None:
     def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return nn.functional.l1_loss(logits[:, None].expand(8, 8), label.expand(8, 8)) + _quiet(logits[:, None], label)
