@@ -32,7 +32,7 @@ from brainbrr.training.provenance import RunRecord, header
 from brainbrr.training.schedules import build_schedule
 from brainbrr.training.signals import StopRequest
 from brainbrr.training.state import TrainState, seed_everything
-from brainbrr.training.tracking import open_trackers
+from brainbrr.training.tracking import check_trackers, open_trackers
 from brainbrr.training.validation import Validation
 from brainbrr.windows import Windows, WindowSampler, load_split, make_sampler
 from brainbrr.windows.cutting import FULL, PARTIAL
@@ -94,6 +94,8 @@ def train(config: Config, options: Options) -> Outcome:
 
 def _train(config: Config, options: Options, folder: OutputFolder, device: torch.device, *, smoke: bool) -> Outcome:
     began = time.monotonic()
+    if distributed.is_writer():
+        check_trackers(config)
     fresh = options.fresh or (config.run.existing == "fresh" and options.resume is None)
     start = None if fresh else find_start(folder, options.resume)
     changed: list[str] = []

@@ -71,6 +71,18 @@ def _import(module: str, key: str) -> Any:
         ) from error
 
 
+def check_trackers(config: Config) -> None:
+    """Import what the configuration asks for, before anything is written.
+
+    Raises:
+        ConfigError: a tracker is not installed.
+    """
+    if config.tracking.tensorboard:
+        _import("torch.utils.tensorboard", "tracking.tensorboard")
+    if config.tracking.wandb != "off":
+        _import("wandb", "tracking.wandb")
+
+
 class Trackers:
     """All trackers a configuration asks for."""
 

@@ -83,9 +83,10 @@ def test_weights_and_biases_offline(train, tmp_path, wandb):
 @pytest.mark.parametrize(
     ("setting", "module"), [("tensorboard=true", "torch.utils.tensorboard"), ("wandb=offline", "wandb")]
 )
-def test_a_tracker_that_is_not_installed(train, monkeypatch, setting, module):
+def test_a_tracker_that_is_not_installed(train, tmp_path, monkeypatch, setting, module):
     monkeypatch.setitem(sys.modules, module, None)
     ended = train("run", f"tracking.{setting}")
     assert ended.status == 2
     assert f"tracking.{setting.split('=')[0]}: this tracker is not installed" in ended.err
     assert "brainbrr[trackers]" in ended.err
+    assert not (tmp_path / "run").exists()
