@@ -7,13 +7,14 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Feed, train_feeds
+from pytest_brainbrr.checks.feeds import Feed, train_feeds, validation_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
 BY_CHANCE = 1e-6
 """A coincidence less probable than this is none."""
+ENOUGH = 16
 SHUFFLING = {"random", "distributed"}
 
 
@@ -228,7 +229,58 @@ def judge_workers(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
                 break
 
 
+def judge_drawn(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare the share of positive labels that a sampler with a choice draws with that of the held-out samples."""
+    trace = traces["straight"]
+    choosing = {event["id"] for event in trace.events("loader") if event["sampler_kind"] in {"weighted", "custom"}}
+    drawn = _positive(
+        feed for feed in train_feeds(trace) if feed.batch is not None and feed.batch["loader"] in choosing
+    )
+    held_out = _positive(validation_feeds(trace))
+    if len(drawn) < ENOUGH or len(held_out) < ENOUGH:
+        raise Vacuous("no weighted or custom sampler drew enough labelled samples to compare with held-out ones")
+    share, wanted = sum(drawn) / len(drawn), sum(held_out) / len(held_out)
+    if share * 3 > wanted or _tail(sum(drawn), len(drawn), wanted) > BY_CHANCE:
+        return
+    text = "the sampler draws far fewer positive samples than the held-out data hold"
+    cause = "sampling weights are inverted: the rare class gets the small weight"
+    evidence = {"drawn": len(drawn), "positive": sum(drawn), "held_out_share": round(wanted, 3)}
+    hint = "weigh each sample by the inverse of its class's frequency"
+    yield Finding("positives-drawn", "training sampler", "warning", text, evidence, cause, hint)
+
+
+def _positive(feeds: Iterable[Feed]) -> list[bool]:
+    """Return for each sample whether its only label, one number from 0 to 1, is positive."""
+    found: list[bool] = []
+    for feed in feeds:
+        labels = [label for label in feed.labels if len(label["shape"]) == 1 and label.get("row_means")]
+        if len(labels) == 1 and 0 <= labels[0]["min"] <= labels[0]["max"] <= 1:
+            found += [value > 0 for value in labels[0]["row_means"]]
+    return found
+
+
+def _tail(count: int, total: int, share: float) -> float:
+    """Return the probability of at most ``count`` among ``total`` at this share.
+
+    >>> round(_tail(0, 2, 0.5), 3)
+    0.25
+    """
+    return sum(math.comb(total, k) * share**k * (1 - share) ** (total - k) for k in range(count + 1))
+
+
 CHECKS: tuple[Check, ...] = (
+    Check(
+        "positives-drawn",
+        "The sampler draws the rare class as often as it occurs",
+        "sampling",
+        judge_drawn,
+        proves=(
+            "A weighted or custom sampler does not draw positives less than a third as often as held-out data hold "
+            "them."
+        ),
+        faults=("sampling weights inverted",),
+        limits="A statistic, so a warning. One label from 0 to 1 per sample; held-out data stand for the prior.",
+    ),
     Check(
         "loader-delivers",
         "Loaders deliver batches",

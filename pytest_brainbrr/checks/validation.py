@@ -1,14 +1,13 @@
 """Validation: complete, of this round only, and without a trace in the training that follows."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.feeds import argument, feeds, train_feeds, validation_feeds, validation_passes
-from pytest_brainbrr.checks.split import HELD_OUT
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -71,23 +70,23 @@ def _nothing(trace: Trace) -> list[Finding]:
 
 
 def judge_happens(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
-    """Look for held-out files that are read and never validated on, in a run that came to its own end."""
+    """Look for checkpoints chosen by a number of a validation that never happened, in a run that ended by itself."""
     trace = traces["straight"]
-    training = train_feeds(trace)
-    if not training:
+    if not train_feeds(trace):
         raise Vacuous("no training step was seen")
     if any(feed.call["phase"] != "train" for feed in feeds(trace)):
         return
-    opened = trace.events("file_open", mode="read", role=None)
-    read = [event for event in opened if any(HELD_OUT.match(part) for part in PurePosixPath(event["path"]).parts[:-1])]
-    whole = trace.exit["how"] == "returned" and trace.events("epoch", action="end")
-    if not read or not whole or trace.events("not_observed"):
+    keys = (key for event in trace.checkpoints for kind in ("scalars", "types") for key in event.get(kind) or ())
+    monitors = {match.group(1) for key in keys if (match := MONITOR.search(key))}
+    again = [event for event in trace.events("epoch", action="begin") if event["number"] > 1]
+    whole = trace.exit["how"] == "returned" and (again or trace.events("epoch", action="end"))
+    if not monitors or not whole:
         raise Vacuous("no validation was seen, and nothing says that there should have been one")
-    text = "held-out files are read, a whole pass of training is over, and nothing was validated"
+    text = "checkpoints are chosen by a number of the validation, a whole pass of training is over, and none happened"
     cause = "validation is switched off, for instance by a limit of 0 batches left over from debugging"
-    evidence = {"held_out_files": len(read)}
-    hint = "validate at least once per pass, or leave the held-out files alone"
-    yield Finding("validation-happens", "validation", "warning", text, evidence, cause, hint)
+    evidence = {"monitor": min(monitors)}
+    hint = "validate at least once per pass, or monitor a number of the training"
+    yield Finding("validation-happens", "validation", "error", text, evidence, cause, hint)
 
 
 def judge_accumulates(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -168,6 +167,7 @@ def judge_randomness(traces: Mapping[str, Trace], target: Target) -> Iterable[Fi
             yield Finding("randomness-goes-on", where, "error", text, evidence, cause, hint)
 
 
+MONITOR = re.compile(r"'monitor': '((?:val|valid|validation|dev)[^']*)'")
 SEEDS = {"torch.manual_seed", "numpy.random.seed", "random.seed"}
 
 
@@ -195,12 +195,12 @@ def _evaluations(trace: Trace) -> Iterator[tuple[float, float]]:
 CHECKS: tuple[Check, ...] = (
     Check(
         "validation-happens",
-        "Held-out files that are read are validated on",
+        "Validation happens where checkpoints depend on it",
         "metrics",
         judge_happens,
-        proves="A run that read held-out files and finished a pass of training called the model for validation, too.",
+        proves="A run whose checkpoints monitor a number of the validation, and that finished a pass, validated.",
         faults=("validation switched off",),
-        limits="A warning. Held-out files are known by their folder's name.",
+        limits="Known from what Lightning's ModelCheckpoint writes into checkpoints.",
     ),
     Check(
         "validation-complete",

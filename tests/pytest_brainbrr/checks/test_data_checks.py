@@ -505,14 +505,29 @@ def test_seed_set_again_during_training_fails_unless_it_is_new_or_undone():
     assert judge("randomness-goes-on", seeds(0, 0, restore=True)) == []
 
 
-def test_held_out_files_read_and_never_validated_on_warn():
+@pytest.mark.parametrize(("monitor", "count"), [("val_loss", 1), ("train_loss", None)])
+def test_checkpoints_that_wait_for_a_validation_that_never_comes_fail(monitor, count):
     story = Story()
     story.dataset(), story.loader(), story.begin("l1")
-    story.add("file_open", path="data/val/a.npz", mode="read")
     story.train([0, 1])
-    with pytest.raises(Vacuous):
-        judge("validation-happens", story)
     story.end("l1", 1, 1)
-    assert wheres(judge("validation-happens", story)) == [("validation", "warning")]
-    story.validate([0, 1])
-    assert judge("validation-happens", story) == []
+    keys = {f"callbacks/ModelCheckpoint{{'monitor': '{monitor}', 'mode': 'min'}}/best_model_path": ""}
+    story.add("checkpoint_write", path="last.ckpt", tensors={"w": {}}, scalars=keys, types={})
+    if count is None:
+        with pytest.raises(Vacuous):
+            judge("validation-happens", story)
+    else:
+        assert wheres(judge("validation-happens", story)) == [("validation", "error")]
+        story.validate([0, 1])
+        assert judge("validation-happens", story) == []
+
+
+@pytest.mark.parametrize(("positive", "count"), [(0.0, 1), (0.5, 0)])
+def test_sampler_that_hardly_draws_positives_warns(positive, count):
+    story = Story()
+    story.dataset("d1"), story.loader("l1", "d1", sampler_kind="weighted"), story.loader("l2", "d1")
+    for place in range(12):
+        story.train([4 * place + row for row in range(4)], place, y=label("1", [positive * 2, 0, positive, 0]))
+    for place in range(6):
+        story.validate([4 * place + row for row in range(4)], place, y=label("1", [1, 0, 1, 0]))
+    assert len(judge("positives-drawn", story)) == count
