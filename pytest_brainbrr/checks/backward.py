@@ -1,6 +1,7 @@
 """From backward to step: gradients are fresh, arrive, are neither lost nor reused, and accumulate as they should."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -8,10 +9,12 @@ from pytest_brainbrr.checks.iterations import (
     Event,
     Turn,
     calls,
+    declared,
     error,
     finite_number,
     loss_calls,
     optimizer_name,
+    places,
     same_batch,
     stepping,
     straight,
@@ -94,20 +97,14 @@ def arrive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     trace = straight(traces)
     judged = False
     for optimizer, found in stepping(trace).items():
-        lost = 0
+        lost, rounds, wiped = 0, 0, Counter[str]()
         for turn in _plain(found):
-            last: dict[str, Event] = {}
-            for backward in turn.backwards:
-                if backward["function"] == "backward" and not backward["in_step"]:
-                    last.update(dict.fromkeys(backward["touched"], backward))
-            arrived = {identity for identity, backward in last.items() if backward["raw_norms"].get(identity)}
-            bad = any(backward["raw_nonfinite"] for backward in turn.backwards)
-            facts = turn.parameters
-            arrived &= facts.keys()
-            if not arrived or bad:
+            arrived, facts = _arrived(turn), turn.parameters
+            if not arrived or any(backward["raw_nonfinite"] for backward in turn.backwards):
                 continue
-            judged = True
+            judged, rounds = True, rounds + 1
             lost += all(facts[identity]["grad"] in {"none", "zero"} for identity in arrived)
+            wiped.update(identity for identity in arrived if facts[identity]["grad"] == "zero")
         if lost:
             yield error(
                 "gradients-arrive",
@@ -118,8 +115,33 @@ def arrive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
                 steps=lost,
                 of=len(found),
             )
+            continue
+        # Gradients taken away (None) may rest on purpose for a while; zeros in every step go through the optimizer.
+        part = [identity for identity, count in wiped.items() if count == rounds >= 3]
+        part = [identity for identity in part if not declared(trace.name(identity), target.frozen)]
+        if part:
+            yield error(
+                "gradients-arrive",
+                places(trace, part),
+                "gradients were computed for a part of the model, and were zeros when the optimizer stepped",
+                cause="a callback, a mask or a zero_grad between backward and step wipes them out",
+                hint="let gradients be; to freeze a part, set requires_grad=False",
+                parameters=len(part),
+                steps=rounds,
+            )
     if not judged:
         raise Vacuous("no step after a backward of its own was seen")
+
+
+def _arrived(turn: Turn) -> set[str]:
+    """Return the parameters of a step to which the last backward that reached them gave a gradient other than zero."""
+    last: dict[str, Event] = {}
+    for backward in turn.backwards:
+        if backward["function"] == "backward":
+            last.update(dict.fromkeys(backward["touched"], backward))
+    return {identity for identity, backward in last.items() if backward["raw_norms"].get(identity)} & set(
+        turn.parameters
+    )
 
 
 def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -179,7 +201,7 @@ def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
 
 def _micro_batches(turn: Turn, by_call: Mapping[int, Event]) -> list[Event]:
     """Return the backward calls of a turn if each came of a model call on another batch of one loader, else nothing."""
-    chosen = [backward for backward in turn.backwards if backward["function"] == "backward" and not backward["in_step"]]
+    chosen = [backward for backward in turn.backwards if backward["function"] == "backward"]
     fed = []
     for backward in chosen:
         own = [by_call[number] for number in backward["forwards"] if number in by_call]

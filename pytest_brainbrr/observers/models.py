@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
+from torch.nn.parameter import is_lazy
 
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.tensors import digest, plain, short, text_digest
@@ -159,11 +160,11 @@ class Models:
         seen = set()
         for _, _, root in self.roots():
             for parameter in root.parameters():
-                if parameter.requires_grad and id(parameter) not in seen:
+                if parameter.requires_grad and id(parameter) not in seen and not is_lazy(parameter):
                     seen.add(id(parameter))
                     yield self.watch.registry.name(parameter, "p"), parameter
         for identity, tensor in self.watch.registry.alive("p"):
-            if id(tensor) not in seen and tensor.requires_grad:
+            if id(tensor) not in seen and tensor.requires_grad and not is_lazy(tensor):
                 yield identity, tensor
 
     def _without_optimizer(self) -> None:
@@ -179,7 +180,8 @@ class Models:
 
     def refresh(self, identity: str, root: nn.Module) -> None:
         """Record a root if it is new or its parameters changed."""
-        pairs = list(root.named_parameters(remove_duplicate=False))
+        # Lazy layers have no shape before their first call: their parameters become known when they have one.
+        pairs = [pair for pair in root.named_parameters(remove_duplicate=False) if not is_lazy(pair[1])]
         signature = hash(tuple((name, id(parameter), parameter.requires_grad) for name, parameter in pairs))
         if self._signatures.get(identity) == signature:
             return
@@ -205,6 +207,8 @@ class Models:
             parameters.append(self._parameter(key, name, parameter, modules_by_path.get(name.rpartition(".")[0])))
         buffers = []
         for name, buffer in root.named_buffers():
+            if is_lazy(buffer):
+                continue
             key = self._buffer_ids.setdefault((identity, name), registry.name(buffer, "b"))
             self.owned[key] = (identity, name)
             owner = modules_by_path.get(name.rpartition(".")[0])
@@ -292,6 +296,8 @@ class Models:
         ):
             for item in tensors:
                 tensor = item[1] if isinstance(item, tuple) else item
+                if is_lazy(tensor):
+                    continue
                 if isinstance(item, tuple):
                     # Buffers are replaced as often as they are changed in place: their name is what stays.
                     key = self._buffer_ids.setdefault((identity, item[0]), registry.name(tensor, prefix))

@@ -26,8 +26,11 @@ def states() -> dict[str, str | None]:
     cuda = None
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         cuda = text_digest(torch.cuda.get_rng_state().numpy().tobytes())
+    # Inside a transform of torch.func every new tensor is a wrapped one, without bytes.
+    with torch._C._DisableFuncTorch():
+        own = torch.random.get_rng_state().numpy().tobytes()
     return {
-        "torch": text_digest(torch.random.get_rng_state().numpy().tobytes()),
+        "torch": text_digest(own),
         "numpy": legacy,
         "python": text_digest(repr(random.getstate())),
         "cuda": cuda,

@@ -82,6 +82,12 @@ def test_a_batch_that_was_not_finite_may_be_dropped():
     assert passed("gradients-arrive", story)
 
 
+def test_gradients_of_a_part_wiped_out():
+    wiped = {"p0": {"grad": "zero", "grad_norm": 0.0, "moved": False}}
+    assert only("gradients-arrive", trained(3, each=wiped)).where == "encoder"
+    assert passed("gradients-arrive", trained(3, each={"p0": {"grad": "none", "grad_norm": None, "moved": False}}))
+
+
 def accumulating(steps=3, *, kept=True, coefficient=0.5, same=False, ratio=None):
     """Two micro-batches per step."""
     story = Story()
