@@ -108,6 +108,8 @@ def steps_taken(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         raise Vacuous("no torch optimizer was seen, but the weights moved: they are updated by hand")
     if not any(trace.events(kind) for kind in ("model", "optimizer", "loader", "forward", "backward")):
         raise Vacuous("nothing of torch was seen in the watched process: training may run in one that it started")
+    if not trace.events("optimizer"):
+        raise Vacuous("no torch optimizer was made: weights are updated by other means")
     yield _stepless(trace)
 
 

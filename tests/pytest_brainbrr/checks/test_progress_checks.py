@@ -53,6 +53,7 @@ def test_one_failed_call_is_a_probe():
 
 def test_no_step_after_gradients():
     story = Story()
+    story.optimizer()
     for _ in range(3):
         story.backward([story.forward()])
     story.ended()
@@ -61,8 +62,16 @@ def test_no_step_after_gradients():
     assert passed("steps-taken", trained(1))
 
 
+def test_weights_that_are_plain_tensors():
+    story = Story()
+    story.backward([story.forward()], function="grad", touched=[])
+    story.ended()
+    assert "no torch optimizer was made" in vacuous("steps-taken", story)
+
+
 def test_nothing_happened_at_all():
     story = Story()
+    story.optimizer()
     story.ended()
     assert only("steps-taken", story).message == "the run did nothing: no batch, no model call, no step"
 
