@@ -23,7 +23,8 @@ def pack(target: Target, path: Path) -> Path | None:
     if target.train is None and target.prepare is None:
         return None
     value = (target.train, target.prepare)
-    modules = [module for function in value if function is not None for module in _unimportable(function)]
+    # Once each: train and prepare often come from one module, which cannot be unregistered twice.
+    modules = {module for function in value if function is not None for module in _unimportable(function)}
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -128,6 +128,8 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
     for feed in feeds(trace):
         if feed.call["phase"] != "eval" or (modes_matter and feed.call["training"]):
             continue
+        if feed.call["training"] and training and feed.call["n"] < training[0].call["n"]:
+            continue  # A dry run, from which lazy layers take their shapes.
         if feed.batch is not None and feed.batch["epoch"] in passes:
             continue
         if feed.batch is not None and feed.call["training"] and feed.batch["loader"] in loaders:

@@ -531,3 +531,12 @@ def test_sampler_that_hardly_draws_positives_warns(positive, count):
     for place in range(6):
         story.validate([4 * place + row for row in range(4)], place, y=label("1", [1, 0, 1, 0]))
     assert len(judge("positives-drawn", story)) == count
+
+
+def test_dry_run_before_training_is_no_validation():
+    story = Story()
+    story.dataset(), story.loader(), story.begin("l1")
+    story.forward(None, grad=False, x=fact("0", [("train", 0), ("train", 1)]))
+    story.train([0, 1])
+    with pytest.raises(Vacuous, match="no validation"):
+        judge("split-disjoint", story)
