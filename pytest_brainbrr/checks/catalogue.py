@@ -16,6 +16,7 @@ from pytest_brainbrr.checks import (
     labels,
     loaders,
     loss,
+    loss_graph,
     memory,
     modes,
     optimizer,
@@ -33,6 +34,7 @@ from pytest_brainbrr.checks import (
     validation,
     variants,
     weights,
+    wiring,
 )
 from pytest_brainbrr.checks.base import PLANS, Check, Judge, Vacuous
 from pytest_brainbrr.results import Outcome
@@ -44,11 +46,13 @@ __all__ = ["CHECKS", "PLANS", "Check", "Judge", "Vacuous", "judge"]
 CHECKS: tuple[Check, ...] = (
     # Causes come before consequences: the first findings name what went wrong, the last ones what it led to.
     *progress.CHECKS,
+    *loss_graph.CHECKS,
     *loss.CHECKS,
     *backward.CHECKS,
     *clipping.CHECKS,
     *precision.CHECKS,
     *optimizer.CHECKS,
+    *wiring.CHECKS,
     *schedule.CHECKS,
     *modes.CHECKS,
     *state.CHECKS,

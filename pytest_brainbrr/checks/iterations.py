@@ -89,6 +89,11 @@ def prediction(loss: Event) -> Event | None:
     return argument(loss, "input", "log_probs", "anchor", "input1")
 
 
+def value_of(loss: Event | None) -> Any:
+    """Return the value of a loss call, or None."""
+    return ((loss or {}).get("output") or {}).get("mean")
+
+
 def modules(trace: Trace) -> Iterator[tuple[str, str, Event]]:
     """Yield root id, path and facts of every module of every root."""
     for model in trace.models.values():

@@ -1,20 +1,18 @@
 """Losses: shapes that fit, the right kind of input, the right sign, and a graph back to the model."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.iterations import (
     Event,
     argument,
-    calls,
     error,
     finite_number,
     loss_calls,
     optimizer_name,
     prediction,
     stepping,
+    value_of,
     warning,
 )
 from pytest_brainbrr.results import Finding
@@ -184,11 +182,6 @@ def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     )
 
 
-def _value(loss: Event | None) -> Any:
-    """Return the value of a loss call, or None."""
-    return ((loss or {}).get("output") or {}).get("mean")
-
-
 def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> list[float] | None:
     """Return the coefficients of the losses if the root is nothing but their weighted sum; None if more, or unknown."""
     root = (backward["root"] or {}).get("mean")
@@ -197,7 +190,7 @@ def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int,
     total, coefficients = 0.0, []
     for number in backward["losses"]:
         coefficient = (grads.get(number) or {}).get("output_grad")
-        value = _value(losses.get(number))
+        value = value_of(losses.get(number))
         if not finite_number(coefficient) or not finite_number(value) or losses[number]["reduction"] == "none":
             return None
         total += coefficient * value
@@ -273,7 +266,7 @@ def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping
         return 0
     number = backward["losses"][0]
     loss, grad = losses.get(number), grads[number]
-    value, root = _value(loss), (backward["root"] or {}).get("mean")
+    value, root = value_of(loss), (backward["root"] or {}).get("mean")
     if loss is None or loss["function"] not in SIGNED or not finite_number(value) or not finite_number(root):
         return 0
     if abs(abs(value * (backward["scale"] or 1.0)) - abs(root)) > 1e-3 * abs(root):
@@ -282,80 +275,6 @@ def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping
     if (below is None or below > 0) and (above is None or above < 0) and (below or above):
         return -1
     return 1 if (below is None or below < 0) and (above is None or above > 0) and (below or above) else 0
-
-
-def graph_whole(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """What backward starts from hangs together with the model."""
-    trace = traces["straight"]
-    backwards = trace.events("backward", function="backward")
-    if not backwards:
-        raise Vacuous(trace.lost("gradients") or "backward was never called")
-    if all(event["root"] and not event["root"]["grad_fn"] and not event["forwards"] for event in backwards):
-        yield error(
-            "loss-graph",
-            "<loss>",
-            "backward was called on a tensor without history: no gradient can reach the model",
-            cause="the loss was rebuilt from a number, torch.tensor(loss.item(), requires_grad=True)",
-            hint="call backward on the tensor that the loss function returned",
-            backwards=len(backwards),
-        )
-        return
-    by_call, losses = calls(trace), trace.events("loss")
-    if _bypassed(trace):
-        yield error(
-            "loss-graph",
-            "<loss>",
-            "no gradient ever reached an output of the model: the loss depends on its weights only, not on what it "
-            "computes",
-            cause="outputs are detached (`.detach()`, `.data`, numpy) before the loss, and a penalty on the weights "
-            "is all that trains",
-            hint="compute the loss on the model's own outputs",
-            backwards=len(backwards),
-        )
-        return
-    wasted = Counter(function for event in backwards for function in _wasted(event, by_call, losses))
-    for function, count in wasted.items():
-        if count >= 2 or count == len(backwards):
-            yield error(
-                "loss-graph",
-                function,
-                "the loss was computed on detached outputs: only what was added to it trains the model",
-                cause="`.detach()`, `.data` or `.item()` between model and loss",
-                hint="compute the loss on the model's own outputs",
-                steps=count,
-            )
-
-
-def _wasted(event: Event, by_call: Mapping[int, Event], losses: list[Event]) -> Iterator[str]:
-    """Yield the functions of losses on detached outputs that make up nearly all of the root of this backward."""
-    root = (event["root"] or {}).get("mean")
-    if event["losses"] or not finite_number(root) or not event["forwards"]:
-        return
-    for loss in losses:
-        given, value = prediction(loss), _value(loss)
-        source = by_call.get(loss["input_from"]) if loss["input_from"] is not None else None
-        if given is None or given["requires_grad"] or not loss["grad_enabled"] or source is None:
-            continue
-        if source["call"] not in event["forwards"] or not finite_number(value):
-            continue
-        # Equal values would be a second copy of the loss, kept for the log.
-        if 1e-6 < abs(root / (event["scale"] or 1.0) - value) / max(abs(value), 1e-12) < 0.05:
-            yield loss["function"]
-
-
-def _bypassed(trace: Trace) -> bool:
-    """Return whether a model was called with gradients, its parameters got some, and its outputs never."""
-    ours = {fact["model"] for identity, fact in trace.parameters.items() if identity in trace.optimized}
-    made = [
-        call for call in trace.events("forward") if call["model"] in ours and call["training"] and call["grad_enabled"]
-    ]
-    made = [call for call in made if any(fact["grad_fn"] for fact in call["outputs"])]
-    backwards = trace.events("backward")
-    return (
-        len({call["step"] for call in made}) > 1
-        and not any(event["forwards"] for event in backwards)
-        and any(event["touched"] for event in backwards)
-    )
 
 
 def positive_weight(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -409,19 +328,6 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check(
-        "loss-graph",
-        "What backward starts from hangs together with the model.",
-        "loss",
-        graph_whole,
-        proves="Backward was called on a tensor with history, and no loss that makes up the root was computed on "
-        "detached outputs.",
-        faults=(
-            "torch.tensor(loss.item(), requires_grad=True)",
-            "the loss of detached logits plus a small regularizer",
-        ),
-        limits="Detached losses are recognised where their value makes up the root.",
-    ),
     Check(
         "loss-direction",
         "Steps lower the loss.",
