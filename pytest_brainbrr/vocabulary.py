@@ -193,7 +193,7 @@ VOCABULARY: dict[str, Kind] = {
             "seconds": "duration",
             "raised": "exception class or None",
             "inner": "list per inner module called: path, class, calls, training, inputs and outputs (lists of [shape, dtype, device]), finite, "
-            "min, max, mean (of the first output; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
+            "min, max, mean (of the first output, the mean of at most 65536 of its elements; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
             "inner_numbers": "whether inner statistics were taken in this call (first two calls with gradient, first two without)",
             "loader": "[pass id, position] of the batch delivered last before this call in this process, or None",
             "phase": "added by Trace: train if a backward reached its output, else eval if gradients were off or the call stands in validation, else unused",

@@ -5,6 +5,7 @@ call is seen. Positional inputs are looked at before the call, keyword inputs af
 (activation checkpointing) are left out.
 """
 
+import math
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from torch.nn.modules import module as registration
 
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.models import Models
-from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
+from pytest_brainbrr.observers.tensors import facts, plain, sampled, short, tensor_leaves
 
 NUMBERED_CALLS = 2
 RANDOM = ("Dropout", "RReLU", "DropPath", "StochasticDepth")
@@ -248,8 +249,10 @@ class Modules:
         if call.numbers and outputs and _countable(outputs[0][1]):
             value = outputs[0][1].detach()
             low, high = torch.aminmax(value)
-            numbers = torch.stack([low.float(), high.float(), value.mean(dtype=torch.float32)]).tolist()
+            numbers = torch.stack([low.float(), high.float(), sampled(value).mean(dtype=torch.float32)]).tolist()
             fact["min"], fact["max"], fact["mean"] = numbers
+            if math.isnan(numbers[0]):
+                fact["mean"] = math.nan  # a NaN among the elements that the mean left out
             fact["finite"] = all(-float("inf") < number < float("inf") for number in numbers[:2])
         call.inner[id(module)] = fact
         call.order.append(fact)
