@@ -141,7 +141,7 @@ VOCABULARY: dict[str, Kind] = {
     "seed": Kind(
         "a seeding function was called",
         {
-            "function": "torch.manual_seed, random.seed, numpy.random.seed, torch.seed, torch.cuda.manual_seed_all, numpy.random.default_rng",
+            "function": "torch.manual_seed, random.seed, numpy.random.seed, torch.set_rng_state, random.setstate, numpy.random.set_state, torch.seed, torch.cuda.manual_seed_all, numpy.random.default_rng",
             "value": "argument, or None",
             "by": "calling module",
         },

@@ -55,6 +55,9 @@ class Randomness:
             (torch, "manual_seed", "torch.manual_seed"),
             (torch.random, "manual_seed", "torch.manual_seed"),
             (torch, "seed", "torch.seed"),
+            (torch, "set_rng_state", "torch.set_rng_state"),
+            (torch.random, "set_rng_state", "torch.set_rng_state"),
+            (random, "setstate", "random.setstate"),
             (torch.cuda, "manual_seed_all", "torch.cuda.manual_seed_all"),
             (random, "seed", "random.seed"),
         ):
@@ -64,6 +67,7 @@ class Randomness:
 
     def _numpy(self, numpy: Any) -> None:
         self.watch.replace(numpy, "seed", self._wrap("numpy.random.seed"))
+        self.watch.replace(numpy, "set_state", self._wrap("numpy.random.set_state"))
         self.watch.replace(numpy, "default_rng", self._wrap("numpy.random.default_rng"))
 
     def _at(self, when: str) -> Callable[[], None]:
@@ -93,7 +97,7 @@ class Randomness:
                     observer._inside = False
                 if name == "torch.manual_seed":
                     watch.shared["torch_seeds"] = watch.shared.get("torch_seeds", 0) + 1
-                value = args[0] if args else next(iter(kwargs.values()), None)
+                value = None if "state" in name else args[0] if args else next(iter(kwargs.values()), None)
                 with watch.observing("randomness"):
                     watch.emit("seed", function=name, value=_number(value), by=caller())
                 return result

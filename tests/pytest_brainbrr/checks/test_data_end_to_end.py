@@ -6,6 +6,8 @@ import pytest
 
 import pytest_brainbrr as smoke
 
+pytestmark = pytest.mark.slow
+
 CHECKS = (
     "split-disjoint",
     "labels-in-order",
