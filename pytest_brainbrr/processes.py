@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_brainbrr.spec import Spec
 
@@ -51,14 +51,18 @@ def execute(spec: Spec, home: Path, *, timeout_s: float, fresh: bool) -> dict[st
         spec: What to run.
         home: Folder of the run.
         timeout_s: After this many seconds the process and whatever it started are killed.
-        fresh: Whether it must be an interpreter of its own, not a fork.
+        fresh: Whether its interpreter must not be a twin of the other runs' (forks of one process share a hash seed).
     """
     environment = environment_of(spec)
-    if not fresh and BY_FORK:
-        zygote = Zygote.shared(environment)
-        if zygote is not None:
-            return zygote.execute(home, environment, timeout_s)
+    zygote = Zygote.shared(environment, fresh=fresh)
+    if zygote is not None and zygote.is_ready():
+        return zygote.execute(home, environment, timeout_s)
     return _plainly(home, environment, timeout_s)
+
+
+def start_early(spec: Spec) -> None:
+    """Start what :func:`execute` will need for a fresh run, so that it imports torch while another run is under way."""
+    Zygote.shared(environment_of(spec), fresh=True)
 
 
 def _plainly(home: Path, environment: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
@@ -85,8 +89,7 @@ def _plainly(home: Path, environment: Mapping[str, str], timeout_s: float) -> di
 class Zygote:
     """The parent's end of a process that forks on request."""
 
-    _shared: "Zygote | None" = None
-    _broken = False
+    _shared: ClassVar[dict[bool, "Zygote"]] = {}
     _guard = threading.Lock()
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -102,25 +105,31 @@ class Zygote:
         self._answers: dict[int, queue.Queue[dict[str, Any]]] = {0: queue.Queue()}
         self._next = 1
         self._lock = threading.Lock()
+        self._ready: bool | None = None
         threading.Thread(target=self._listen, daemon=True).start()
-        self._answers[0].get(timeout=START_S)
 
     @classmethod
-    def shared(cls, environment: Mapping[str, str]) -> "Zygote | None":
-        """Return the zygote of this process, started now if there is none; None where it cannot serve."""
+    def shared(cls, environment: Mapping[str, str], *, fresh: bool) -> "Zygote | None":
+        """Return the zygote of this process for such runs, started now if there is none; None where none can serve."""
+        if not BY_FORK:
+            return None
         with cls._guard:
-            if cls._broken:
-                return None
-            if cls._shared is not None and cls._shared._process.poll() is not None:
-                cls._shared = None
-            if cls._shared is None:
+            zygote = cls._shared.get(fresh)
+            # One that ended before it was ready would do so again: torch cannot be imported there.
+            if zygote is None or (zygote._ready and zygote._process.poll() is not None):
+                zygote = cls._shared[fresh] = cls(environment)
+                atexit.register(zygote.close)
+            return zygote if zygote.settings == _settings(environment) else None
+
+    def is_ready(self) -> bool:
+        """Wait until torch is imported there and say whether it could be; if not, the run itself will say why."""
+        with self._lock:
+            if self._ready is None:
                 try:
-                    cls._shared = cls(environment)
-                except (OSError, queue.Empty):
-                    cls._broken = True  # torch cannot be imported there: the run itself will say why
-                    return None
-                atexit.register(cls._shared.close)
-            return cls._shared if cls._shared.settings == _settings(environment) else None
+                    self._ready = "code" not in self._answers[0].get(timeout=START_S)
+                except queue.Empty:
+                    self._ready = False
+            return self._ready
 
     def execute(self, home: Path, environment: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
         """Have a run forked and wait for its end."""
@@ -167,8 +176,7 @@ class Zygote:
             answer = json.loads(line)
             self._answers[int(answer.get("id", 0))].put(answer)
         for number, answers in list(self._answers.items()):
-            if number:
-                answers.put({"id": number, "code": -signal.SIGKILL})
+            answers.put({"id": number, "code": -signal.SIGKILL})
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.mirror import mirror
 from pytest_brainbrr.packing import pack
-from pytest_brainbrr.processes import execute
+from pytest_brainbrr.processes import execute, start_early
 from pytest_brainbrr.results import Report
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Target
@@ -28,7 +28,7 @@ from pytest_brainbrr.trace import Trace
 __all__ = ["Runs", "run"]
 
 FRESH = frozenset({"repeat", "unwatched"})
-"""Plans in an interpreter of their own: its hash seed is new, so an order of sets shows."""
+"""Plans whose interpreter is no twin of the straight run's: another hash seed, so an order of sets shows."""
 
 
 def run(
@@ -91,7 +91,10 @@ class Runs:
         """Make the runs of these plans that can be made."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pickle = pack(self.target, self.folder / "target.pkl")
-        self.done["straight"] = self._execute(self._spec("straight"))
+        straight = self._spec("straight")
+        if plans & FRESH:
+            start_early(straight)
+        self.done["straight"] = self._execute(straight)
         first: list[Spec] = []
         if "repeat" in plans:
             self._plan(first, "repeat", None if self.target.seeded else "the target is declared not to honor seeds")

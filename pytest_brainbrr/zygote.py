@@ -3,7 +3,7 @@
 Importing torch, and what the first optimizer pulls in, costs 2.5 s of every process; a fork costs milliseconds. The
 zygote computes nothing (no OpenMP, no CUDA, no autograd) before it forks, so each child starts from a clean state; its
 generators are seeded afresh, as a new interpreter's would be. Limits: children share the interpreter's hash seed, so
-runs that must expose an order of sets or dicts (``repeat``) are started plainly; only where the system can fork.
+runs that must expose an order of sets (``repeat``) come from a second zygote; only where the system can fork.
 
 Protocol, one JSON object per line. In: {"id", "spec", "console", "environment"}. Out: {"id", "pid"}, {"id", "code"}.
 """
