@@ -228,11 +228,14 @@ def _refuse_moved_root(config: pytest.Config) -> None:
     It would then silently read no configuration, or another project's.
     """
     start, arguments = config.invocation_params.dir, list(config.invocation_params.args)
-    if config.rootpath == start or config.rootpath in start.parents or config.option.rootdir is not None:
+    if config.option.rootdir is not None:
         return
+    inside = config.rootpath == start or config.rootpath in start.parents
     for option in ("--smoke-workdir", "--smoke-json", "--smoke-html", "--smoke-config"):
-        if option in arguments[:-1]:
-            value = arguments[arguments.index(option) + 1]
+        if option not in arguments[:-1]:
+            continue
+        value = start / arguments[arguments.index(option) + 1]
+        if not inside or (value.exists() and start not in value.resolve().parents):
             message = f"pytest took {value} for a test path and {config.rootpath} for its root: write {option}={value}"
             raise pytest.UsageError(message)
 

@@ -39,7 +39,6 @@ def test_smoke_width_keeps_the_production_window_and_layers(encoder: str) -> Non
         assert getattr(smoke.training, section) == getattr(production.training, section)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["tcn", "unet"])
 def test_the_smoke_run_passes_on_real_recordings(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, real_corpus: Path, encoder: str
