@@ -32,6 +32,10 @@ PLANS: Mapping[str, str] = {
 """Name of each plan -> what is run."""
 
 
+ITSELF = "this check itself failed"
+"""How the reason of a check that raised begins."""
+
+
 class Vacuous(Exception):  # noqa: N818 (a verdict, not an error)
     """Raised by a check that has nothing to judge; the text names the missing fact."""
 
@@ -73,6 +77,9 @@ class Check:
             findings = tuple(self.judge(available, target))
         except Vacuous as verdict:
             return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge", expected_failure=expected)
+        except Exception as error:  # noqa: BLE001 (a flaw of ours is no fault of the trainer's, and no pass)
+            reason = f"{ITSELF} ({type(error).__name__}: {error}): please report it"
+            return Outcome(self.id, "vacuous", reason=reason, expected_failure=expected)
         status = "passed"
         if any(finding.severity == "error" for finding in findings):
             status = "failed"

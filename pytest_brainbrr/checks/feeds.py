@@ -117,19 +117,24 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
 
     Calls without gradients that stand beside training are left out: a teacher on the training batch, samples drawn from
     a generator, a second look at the same input. They share the pass over the loader with a call that trains, or, where
-    there is no loader, the input.
+    there is no loader, the input. So are dry runs before the first training call, from which layers take their shapes:
+    calls that no loader of their own fed, unless the same shape is evaluated again later on.
     """
     training = train_feeds(trace)
     passes = {feed.batch["epoch"] for feed in training if feed.batch is not None}
     loaders = {feed.batch["loader"] for feed in training if feed.batch is not None}
     inputs = {(feed.call["step"], given.get("digest")) for feed in training for given in feed.inputs}
     modes_matter = any(feed.call["phase"] == "eval" and not feed.call["training"] for feed in feeds(trace))
+    begun = training[0].call["n"] if training else -1
+    again = {_shapes(feed) for feed in feeds(trace) if feed.call["phase"] == "eval" and feed.call["n"] > begun}
     found = []
     for feed in feeds(trace):
         if feed.call["phase"] != "eval" or (modes_matter and feed.call["training"]):
             continue
-        if feed.call["training"] and training and feed.call["n"] < training[0].call["n"]:
-            continue  # A dry run, from which lazy layers take their shapes.
+        own = feed.batch is not None and feed.batch["loader"] not in loaders
+        recurs = feed.batch is None and _shapes(feed) in again
+        if feed.call["n"] < begun and (feed.call["training"] or not (own or recurs)):
+            continue
         if feed.batch is not None and feed.batch["epoch"] in passes:
             continue
         if feed.batch is not None and feed.call["training"] and feed.batch["loader"] in loaders:
@@ -138,6 +143,10 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
             continue
         found.append(feed)
     return tuple(found)
+
+
+def _shapes(feed: Feed) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(given["shape"]) for given in feed.inputs)
 
 
 def validation_passes(trace: Trace) -> list[list[Feed]]:

@@ -28,8 +28,14 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
     if not expected:
         raise Vacuous("no trainable parameter of a known model is in an optimizer")
     touched = {identity for event in backwards for identity in event["touched"]}
+    elsewhere = _reached_elsewhere(trace, optimized)
+    by_value = all(event["function"] == "grad" for event in backwards)
+    if by_value and not optimized and not (touched | elsewhere) & expected.keys():
+        raise Vacuous("gradients are returned by torch.autograd.grad or torch.func and used out of sight")
     called = _called(trace)
-    never = {identity: fact for identity, fact in expected.items() if identity not in touched}
+    never = {identity: fact for identity, fact in expected.items() if identity not in touched | elsewhere}
+    offsets = _offsets(trace, expected, backwards)
+    never = {identity: fact for identity, fact in never.items() if identity not in offsets}
     for path, members in _by_module(never, expected).items():
         yield _untouched(path, members, was_called=_below(called, members))
     scaled = any(event["enabled"] for event in trace.events("scaler"))
@@ -48,7 +54,10 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
     zero = {
         identity: fact
         for identity, fact in expected.items()
-        if identity in touched and len(trace.steps) > 2 and _always_zero(identity, backwards) and _moved(trace)
+        if identity in touched - offsets
+        and len(trace.steps) > 2
+        and _always_zero(identity, backwards)
+        and _moved(trace)
     }
     for path, members in _by_module(zero, expected).items():
         yield Finding(
@@ -85,6 +94,40 @@ def _untouched(path: str, members: list[dict[str, Any]], *, was_called: bool) ->
         cause="a branch, skip connection or head that forward() never uses",
         hint="use it, remove it, or declare it in Target(unused=[...])",
     )
+
+
+def _reached_elsewhere(trace: Trace, optimized: Mapping[str, str]) -> set[str]:
+    """Return parameters that learn although nothing accumulated in ``.grad``: torch.autograd.grad, torch.func.
+
+    Either their gradient was written by hand (a step used it), or their optimizer moved them without one, or no
+    optimizer holds them and they moved. Weight decay moves what has a zero gradient, not what has none.
+    """
+    if not trace.events("backward", function="grad"):
+        return set()
+    facts = [fact for step in trace.steps for fact in step["parameters"]]
+    found = {fact["id"] for fact in facts if fact["grad"] in {"finite", "nonfinite"}}
+    found |= {fact["id"] for fact in facts if fact["grad"] == "none" and fact["moved"]}
+    moved = {identity for event in trace.events("weights") for identity in event["moved"]}
+    return found | (moved - optimized.keys())
+
+
+def _offsets(trace: Trace, expected: Mapping[str, Any], backwards: list[dict[str, Any]]) -> set[str]:
+    """Return biases that a loss of derivatives cannot see: an energy whose forces are fitted has a free offset.
+
+    Only in a run with a backward through a gradient, and only beside a weight of the same module that learns.
+    """
+    if not any(event["function"] == "grad" and event["create_graph"] for event in backwards):
+        return set()
+    learning = {
+        trace.name(identity) for event in backwards for identity in set(event["touched"]) - set(event["raw_zero"])
+    }
+    return {
+        identity
+        for identity, fact in expected.items()
+        if fact["name"].rpartition(".")[2] == "bias"
+        and fact["name"] not in learning
+        and fact["name"].removesuffix("bias") + "weight" in learning
+    }
 
 
 def _called(trace: Trace) -> set[str]:
@@ -149,7 +192,8 @@ CHECKS: tuple[Check, ...] = (
             "gradients that are never finite",
         ),
         limits="Parameters held by no optimizer are judged by other checks. A module that is never called in "
-        "training is a "
-        "warning: it may be meant so.",
+        "training is a warning: it may be meant so. Where gradients are returned (torch.autograd.grad) instead of "
+        "accumulated, weights that move stand for gradients. A bias that a loss of derivatives cannot see is left "
+        "out.",
     ),
 )

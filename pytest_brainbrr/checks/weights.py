@@ -1,6 +1,7 @@
 """What should move moves, what should not stays: parameters, frozen ones, buffers of normalization layers."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -132,16 +133,22 @@ def _frozen(trace: Trace, target: Target, moved: set[str]) -> Iterator[Finding]:
 
 def _buffers(trace: Trace, moved: set[str]) -> Iterator[Finding]:
     """Judge the batch counters of normalization layers that were called in training mode."""
-    modes: dict[str, set[bool]] = {}
+    modes: dict[tuple[str | None, str], set[bool]] = {}
     for call in trace.train_calls:
         prefix = call["path"] + "." if call["path"] else ""
+        # The name of a wrapper says nothing about which of several models it wraps.
+        model = call["model"] if call["model"] in trace.models or len(trace.models) > 1 else None
         for inner in call["inner"] or []:
-            modes.setdefault(
-                prefix + inner["path"] if prefix and not inner["path"].startswith(prefix) else inner["path"], set()
-            ).add(inner["training"])
+            path = prefix + inner["path"] if prefix and not inner["path"].startswith(prefix) else inner["path"]
+            modes.setdefault((model, path), set()).add(inner["training"])
+    seen = Counter(event["model"] for event in trace.events("weights"))
     for identity, fact in trace.buffers.items():
+        if seen[fact["model"]] < 2:
+            continue  # A model of a later fold may be looked at once only: nothing to compare.
         owner, _, name = fact["name"].rpartition(".")
-        if name == COUNTER and identity not in moved and modes.get(owner.rpartition("/")[2]) == {True}:
+        path = owner.rpartition("/")[2]
+        ran = modes.get((fact["model"], path), set()) | modes.get((None, path), set())
+        if name == COUNTER and identity not in moved and ran == {True}:
             yield Finding(
                 "weight-changes",
                 owner,

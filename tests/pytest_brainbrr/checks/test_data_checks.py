@@ -7,6 +7,7 @@ from data_traces import Story, digest, fact, healthy, label
 
 from pytest_brainbrr.checks import augmentation, labels, loaders, reading, split, validation
 from pytest_brainbrr.checks.base import Vacuous
+from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.targets import Target
 
 ROOMS = (augmentation, labels, loaders, reading, split, validation)
@@ -540,3 +541,29 @@ def test_dry_run_before_training_is_no_validation():
     story.train([0, 1])
     with pytest.raises(Vacuous, match="no validation"):
         judge("split-disjoint", story)
+
+
+@pytest.mark.parametrize("through_loader", [False, True])
+def test_dry_run_in_evaluation_mode_is_no_validation(through_loader):
+    story = Story()
+    story.dataset(), story.loader(), story.begin("l1")
+    if through_loader:
+        story.forward(story.batch([0, 1]), training=False, grad=False)
+        story.begin("l1", number=2)
+    else:
+        story.forward(None, training=False, grad=False, x=fact("0", [("train", 0), ("train", 1)]))
+    batch = story.batch([0, 1], epoch="l1-i2" if through_loader else "l1-i1", position=0)
+    story.backward(story.forward(batch))
+    story.optimize()
+    with pytest.raises(Vacuous, match="no validation"):
+        judge("split-disjoint", story)
+
+
+def test_validation_before_training_counts_if_it_comes_again():
+    story = Story()
+    story.dataset(), story.loader(), story.begin("l1")
+    rows = [("train", row) for row in range(4)]
+    story.forward(None, training=False, grad=False, x=fact("0", rows))
+    story.train([0, 1]), story.train([2, 3], 1)
+    story.forward(None, training=False, grad=False, x=fact("0", rows))
+    assert len(validation_feeds(story.trace())) == 2

@@ -1,0 +1,59 @@
+"""How a check reaches its outcome, whatever its judge does."""
+
+import pytest
+
+from pytest_brainbrr.checks.base import ITSELF, Check, Vacuous
+from pytest_brainbrr.checks.catalogue import CHECKS, PLANS
+from pytest_brainbrr.results import Finding
+from pytest_brainbrr.targets import Target
+from pytest_brainbrr.trace import Trace
+
+TARGET = Target("x", train=print, expected_failures={"known": "why"})
+
+
+def outcome(judge, *, name="check", needs=("straight",)):
+    check = Check(name, "title", "group", judge, needs=needs)
+    return check.run({"straight": Trace([])}, TARGET, {"resumed": "no checkpoint"})
+
+
+def finding(severity):
+    return lambda traces, target: [Finding("check", "here", severity, "odd")]
+
+
+@pytest.mark.parametrize(
+    ("judge", "status"),
+    [(lambda traces, target: [], "passed"), (finding("warning"), "warned"), (finding("error"), "failed")],
+)
+def test_the_worst_finding_decides(judge, status):
+    assert outcome(judge).status == status
+
+
+def test_nothing_to_judge_is_vacuous_with_its_reason():
+    def judge(traces, target):
+        raise Vacuous("no step was seen")
+        yield
+
+    assert (outcome(judge).status, outcome(judge).reason) == ("vacuous", "no step was seen")
+    needs = outcome(judge, needs=("straight", "resumed"))
+    assert (needs.status, needs.reason) == ("vacuous", "run 'resumed': no checkpoint")
+
+
+def test_a_flaw_of_a_check_is_neither_a_failure_nor_a_pass():
+    flawed = outcome(lambda traces, target: traces["nowhere"])
+    assert flawed.status == "vacuous"
+    assert flawed.reason == f"{ITSELF} (KeyError: 'nowhere'): please report it"
+
+
+def test_a_declared_failure_is_carried_along():
+    assert outcome(finding("error"), name="known").expected_failure == "why"
+    assert not outcome(finding("error"), name="known").counts_as_failure
+
+
+def test_the_catalogue_is_complete():
+    ids = [check.id for check in CHECKS]
+    assert len(ids) == len(set(ids))
+    for check in CHECKS:
+        assert check.title
+        assert check.proves
+        assert check.faults, f"{check.id} names no fault it catches"
+        assert set(check.needs) | set(check.wants) <= set(PLANS)
