@@ -28,7 +28,12 @@ class Finding:
         lines = [f"{self.check}: {self.where}: {self.message}" + (f" [{facts}]" if facts else "")]
         lines += [f"  likeliest cause: {self.cause}"] if self.cause else []
         lines += [f"  to mend: {self.hint}"] if self.hint else []
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  explained in {self.docs}"])
+
+    @property
+    def docs(self) -> str:
+        """Where the project's documents say what the check proves, and its limits."""
+        return f"docs/checks.md#{self.check}"
 
 
 @dataclass(frozen=True)

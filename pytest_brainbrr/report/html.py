@@ -43,8 +43,14 @@ PAGE = """\
     {% endfor %}
   </p>
   <dl>
-    {% for name, value in report.facts.items() %}
+    {% for name, value in report.facts.items() if value is not mapping %}
     <dt>{{ name.replace("_", " ") }}</dt><dd>{{ value }}</dd>
+    {% endfor %}
+    {% for plan, run in report.facts.get("runs", {}).items() %}
+    <dt>run {{ plan }}</dt><dd>{{ run.seconds }} s, {{ run.how.replace("_", " ") }}</dd>
+    {% endfor %}
+    {% for package, version in report.facts.get("versions", {}).items() %}
+    <dt>{{ package }}</dt><dd>{{ version }}</dd>
     {% endfor %}
   </dl>
   {% for finding in report.findings %}
@@ -54,6 +60,7 @@ PAGE = """\
       {% if finding.cause %}<dt>likeliest cause</dt><dd>{{ finding.cause }}</dd>{% endif %}
       {% if finding.hint %}<dt>to mend</dt><dd>{{ finding.hint }}</dd>{% endif %}
       {% for name, value in finding.evidence.items() %}<dt>{{ name }}</dt><dd><code>{{ value }}</code></dd>{% endfor %}
+      <dt>explained in</dt><dd>{{ finding.docs }}</dd>
     </dl>
   </div>
   {% endfor %}

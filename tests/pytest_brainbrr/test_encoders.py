@@ -7,6 +7,7 @@ import pytest
 
 from brainbrr.config import load_config
 from pytest_brainbrr import encoders
+from pytest_brainbrr.checks.base import ITSELF
 
 
 def test_every_registered_encoder_is_in_the_smoke_matrix() -> None:
@@ -45,8 +46,9 @@ def test_the_smoke_run_passes_on_real_recordings(
 ) -> None:
     monkeypatch.setenv("BGB_DATA_DIR", str(real_corpus))
     monkeypatch.setenv("BGB_LIMIT_FILES", "2")
-    result = pytester.runpytest_subprocess("--smoke", "-k", encoder)
+    result = pytester.runpytest_subprocess("--smoke", "-k", encoder, "-v")
     assert result.ret == 0
+    result.stdout.no_fnmatch_line(f"*{ITSELF}*")
     result.stdout.fnmatch_lines([f"{encoder}: device cpu, recordings 2 of 4, *"])
 
 
