@@ -11,6 +11,7 @@ Protocol, one JSON object per line. In: {"id", "spec", "console", "environment"}
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
 import random
@@ -25,10 +26,9 @@ from typing import Any, NoReturn
 def main() -> int:
     """Serve until standard input closes; in a forked child, return the run's exit code."""
     # Imported here, so that a child started by `spawn`, which imports this file again, pays nothing.
-    import torch._dynamo  # noqa: F401 (the first optimizer of a process imports it)
-
-    import pytest_brainbrr.observers
-    import pytest_brainbrr.probes  # noqa: F401
+    # torch._dynamo is what the first optimizer of a process imports.
+    for name in ("torch._dynamo", "pytest_brainbrr.observers", "pytest_brainbrr.probes"):
+        importlib.import_module(name)
     from pytest_brainbrr.child import execute
     from pytest_brainbrr.spec import Spec
 
