@@ -184,6 +184,8 @@ def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         snapshot = trace.snapshot_of(event)
         if snapshot is None or not BEST.search(str(event["final"] or event["path"])):
             continue
+        if not _follows_validation(trace, event):
+            continue
         validated = _validated(trace, event["n"])
         for live in snapshot["models"].values():
             for kept in held(event, live).values():
@@ -199,6 +201,18 @@ def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         cause = "averaged weights are validated and raw ones saved, or the state kept as the best is an alias"
         hint = "save a copy of the weights that were validated, together with their score"
         yield Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)
+
+
+def _follows_validation(trace: Trace, event: Mapping[str, Any]) -> bool:
+    """Return whether a write goes with a validation: no step lies between, or it keeps a number of a validation.
+
+    What is best by the training loss is saved between validations, and need not be validated.
+    """
+    begun = [border["n"] for border in trace.events("weights", when="eval_begin") if border["n"] < event["n"]]
+    if not begun or not any(begun[-1] < step["n"] < event["n"] for step in trace.steps):
+        return True
+    series = _series(trace, _moments(trace))
+    return any(_names(event, value) for name, values in series.items() if "train" not in name for value in values)
 
 
 def _validated(trace: Trace, before: int) -> dict[str, set[str]]:
@@ -262,7 +276,8 @@ CHECKS: tuple[Check, ...] = (
             "A checkpoint named best, written right after a validation, holds tensors of the model as it was validated."
         ),
         faults=("averaged weights validated, raw ones saved", "best weights are an alias"),
-        limits="Weights saved in another precision are not compared.",
+        limits="Weights saved in another precision are not compared, nor what is saved between validations without a "
+        "number of one.",
     ),
     Check(
         "metric-range",

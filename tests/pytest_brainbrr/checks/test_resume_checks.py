@@ -213,6 +213,25 @@ def test_best_checkpoint_of_other_weights_than_validated_fails(step, count):
     assert len(judge("best-is-validated", straight=story)) == count
 
 
+def best_between_validations(number):
+    story = trained()
+    story.begin("l2")
+    validated = {f"p{n}": f"{name}-validated" for n, name in enumerate(NAMES)}
+    story.add("weights", model="m1", when="eval_begin", parameters=validated, buffers={})
+    story.validate([90, 91])
+    story.train([2, 3], 2)
+    live = {name: f"{name}-{story.step}" for name in NAMES}
+    save(story, live, path="best.pt", scalars={f"best_{number}": 0.25})
+    story.add("metrics_file", path="log.csv", rows=[{number: 0.25}])
+    return story
+
+
+def test_best_checkpoint_saved_between_validations_is_judged_by_its_number():
+    assert len(judge("best-is-validated", straight=best_between_validations("val_loss"))) == 1
+    with pytest.raises(Vacuous):
+        judge("best-is-validated", straight=best_between_validations("train_loss"))
+
+
 @pytest.mark.parametrize(("value", "count"), [(1.0, 0), (87.5, 0), (640.0, 1), (-0.2, 1)])
 def test_accuracy_out_of_its_range_fails(value, count):
     story = Story()
