@@ -174,6 +174,7 @@ def _frozen(trace: Trace, target: Target) -> Iterator[Finding]:
     if any(event["n"] < before for kind in ("checkpoint_read", "load_state_dict") for event in trace.events(kind)):
         return
     moved, digests = _moved(trace), Counter((fact["model"], fact["digest"]) for fact in trace.parameters.values())
+    moved |= {identity for event in trace.events("backward") for identity in event["touched"]}  # thawed later on
     resting = {path for call in trace.train_calls for path in call["mixed_modes"]}
     layers = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Embedding", "MultiheadAttention")
     frozen = [

@@ -77,6 +77,9 @@ def test_layers_left_frozen():
     assert only("optimizer-covers-model", frozen()).severity == "warning"
     assert passed("optimizer-covers-model", frozen(loaded=True))
     assert passed("optimizer-covers-model", frozen(mixed=["encoder"]))
+    thawed = frozen()
+    thawed.backward([thawed.forward()])
+    assert passed("optimizer-covers-model", thawed)
 
 
 def leaf(shape=(8, 8), n=1):
