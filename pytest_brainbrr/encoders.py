@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ def encoder_names() -> list[str]:
     return sorted({point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
 
 
-def encoder_targets(*, device: str = "auto") -> list[Target]:
-    """Return one target per registered encoder, at smoke width."""
+def encoder_targets(extra: Sequence[str] = ()) -> list[Target]:
+    """Return one target per registered encoder, at smoke width, with ``extra`` overrides of its configuration."""
     targets = []
     for name in encoder_names():
         path = smoke_config(name)
@@ -69,13 +69,13 @@ def encoder_targets(*, device: str = "auto") -> list[Target]:
             path = smoke_config("tcn")
             overrides = (f"model.encoder={json.dumps({'name': name})}", f"run.name=smoke_{name}")
         assert path is not None, "the smoke configurations are part of this package"
-        targets.append(_target(name, path, (*overrides, *_device(device))))
+        targets.append(_target(name, path, (*overrides, *extra)))
     return targets
 
 
-def config_target(path: Path, *, device: str = "auto") -> Target:
-    """Return the target that runs a configuration as it is."""
-    return _target(path.stem, path, _device(device))
+def config_target(path: Path, extra: Sequence[str] = ()) -> Target:
+    """Return the target that runs a configuration as it is, but for ``extra`` overrides."""
+    return _target(path.stem, path, tuple(extra))
 
 
 def script_target(command: str) -> Target:
@@ -139,7 +139,3 @@ def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
         inner_shapes={"encoder": (None, None, WINDOW[2] // 16)},
         facts=run_record,
     )
-
-
-def _device(device: str) -> tuple[str, ...]:
-    return () if device == "auto" else (f"run.device={device}",)

@@ -35,6 +35,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="smoke-test brainbrr with this configuration as it is (repeatable)",
     )
     group.addoption(
+        "--smoke-set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one key of every brainbrr configuration that is smoke-tested (repeatable)",
+    )
+    group.addoption(
         "--smoke-steps",
         type=_positive,
         default=DEFAULT_STEPS,
@@ -69,6 +76,8 @@ class SmokeOptions:
 
     scripts: tuple[str, ...]
     configs: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    """Keys of brainbrr's configurations, ``--smoke-set`` and the device."""
     steps: int
     device: str
     workdir: Path | None
@@ -95,11 +104,13 @@ class SmokeOptions:
             expected.setdefault(target, {})[check] = reason.strip()
         start = config.invocation_params.dir
         option = config.option
+        device = option.smoke_device
         return cls(
             scripts=tuple(option.smoke_script),
             configs=tuple(start / path for path in option.smoke_config),
+            overrides=(*option.smoke_set, *([] if device == "auto" else [f"run.device={device}"])),
             steps=option.smoke_steps,
-            device=option.smoke_device,
+            device=device,
             workdir=start / option.smoke_workdir if option.smoke_workdir else None,
             json=start / option.smoke_json if option.smoke_json else None,
             html=start / option.smoke_html if option.smoke_html else None,

@@ -180,12 +180,12 @@ class SmokeSession:
 
     def _targets(self, config: pytest.Config) -> Iterable[Target]:
         asked = [encoders.script_target(command) for command in self.options.scripts]
-        asked += [encoders.config_target(path, device=self.options.device) for path in self.options.configs]
+        asked += [encoders.config_target(path, self.options.overrides) for path in self.options.configs]
         if asked:
             return asked
         yielded = config.hook.pytest_brainbrr_targets(config=config)
         declared = [target for targets in yielded if targets is not None for target in targets]
-        return declared or encoders.encoder_targets(device=self.options.device)
+        return declared or encoders.encoder_targets(self.options.overrides)
 
     def _all_reports(self) -> list[Report]:
         sent = {name: Report.from_dict(data) for name, data in self.from_workers.items()}
