@@ -15,6 +15,10 @@ SMALLEST_INTEGER_ROW = 32
 """Rows with fewer elements may be equal by chance and identify nothing."""
 
 
+LEAST_HELPED = 3
+"""At fewer steps, calls with ever new data may be a validation that has not come round yet."""
+
+
 @dataclass(frozen=True, eq=False)
 class Feed:
     """A model call with the loader batch it was fed from (None: no loader, or not known)."""
@@ -118,7 +122,8 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
     Calls without gradients that stand beside training are left out: a teacher on the training batch, samples drawn from
     a generator, a second look at the same input. They share the pass over the loader with a call that trains, or, where
     there is no loader, the input. So are dry runs before the first training call, from which layers take their shapes:
-    calls that no loader of their own fed, unless the same shape is evaluated again later on.
+    calls that no loader of their own fed, unless the same shape is evaluated again later on. So are calls that help
+    with every step and never come back to the same data: an agent that acts, pseudo labels, targets of a slow copy.
     """
     training = train_feeds(trace)
     passes = {feed.batch["epoch"] for feed in training if feed.batch is not None}
@@ -127,8 +132,11 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
     modes_matter = any(feed.call["phase"] == "eval" and not feed.call["training"] for feed in feeds(trace))
     begun = training[0].call["n"] if training else -1
     again = {_shapes(feed) for feed in feeds(trace) if feed.call["phase"] == "eval" and feed.call["n"] > begun}
+    helping = _helping(trace)
     found = []
     for feed in feeds(trace):
+        if feed.call["call"] in helping:
+            continue
         if feed.call["phase"] != "eval" or (modes_matter and feed.call["training"]):
             continue
         own = feed.batch is not None and feed.batch["loader"] not in loaders
@@ -143,6 +151,27 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
             continue
         found.append(feed)
     return tuple(found)
+
+
+def _helping(trace: Trace) -> set[int]:
+    """Return the calls without loader, gradients and loss, at three steps or more, that never see one input again."""
+    scored = {loss.get("input_from") for loss in trace.events("loss") if not loss["grad_enabled"]}
+    groups: dict[Any, list[Feed]] = {}
+    for feed in feeds(trace):
+        if feed.call["phase"] == "eval" and feed.batch is None and feed.inputs:
+            groups.setdefault((feed.call["model"], _shapes(feed)), []).append(feed)
+    found: set[int] = set()
+    for group in groups.values():
+        digests = [feed.inputs[0].get("digest") for feed in group]
+        calls = {feed.call["call"] for feed in group}
+        if (
+            len({feed.call["step"] for feed in group}) >= LEAST_HELPED
+            and None not in digests
+            and len(set(digests)) == len(digests)
+            and not calls & scored
+        ):
+            found |= calls
+    return found
 
 
 def _shapes(feed: Feed) -> tuple[tuple[int, ...], ...]:

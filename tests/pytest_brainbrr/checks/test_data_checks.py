@@ -567,3 +567,17 @@ def test_validation_before_training_counts_if_it_comes_again():
     story.train([0, 1]), story.train([2, 3], 1)
     story.forward(None, training=False, grad=False, x=fact("0", rows))
     assert len(validation_feeds(story.trace())) == 2
+
+
+@pytest.mark.parametrize(("again", "scored", "count"), [(False, False, 0), (True, False, 4), (False, True, 4)])
+def test_calls_that_help_with_each_step_are_no_validation(again, scored, count):
+    story = Story()
+    story.dataset(), story.loader(), story.begin("l1")
+    for place in range(4):
+        rows = [("pool", 0 if again else place), ("pool", 1 if again else place + 10)]
+        call = story.forward(None, training=False, grad=False, x=fact("0", rows))
+        if scored:
+            story.loss(call, label("1", [0, 1]), grad=False)
+        story.train([2 * place, 2 * place + 1], place)
+    story.forward(None, training=False, grad=False, x=fact("0", [("held out", row) for row in range(5)]))
+    assert len(validation_feeds(story.trace())) == count + 1
