@@ -44,9 +44,10 @@ def registered(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
             tensors=sum(n for _, n in steady),
         )
         return
-    # Fast weights of meta-learning and inputs that are optimized are leaves too: only warn.
+    # Fast weights of meta-learning and inputs that are optimized are leaves too: only warn. Where there is no module at
+    # all, plain tensors are the model.
     unknown = {(shape, n) for shape, n in steady if shape not in known and len(shape) > 0}
-    if unknown and len(leaves) > 1:
+    if unknown and len(leaves) > 1 and trace.models:
         yield warning(
             "parameters-registered",
             "<leaf tensors>",

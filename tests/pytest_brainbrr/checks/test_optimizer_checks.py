@@ -109,6 +109,12 @@ def test_a_leaf_nobody_knows():
     assert passed("parameters-registered", walked([], unregistered=[{"path": "teacher", "count": 1}]))
 
 
+def test_plain_tensors_are_the_model_where_there_is_no_module():
+    story = walked(leaf())
+    story.events = [event for event in story.events if event["kind"] not in {"model", "forward", "optimizer"}]
+    assert passed("parameters-registered", story)
+
+
 def test_constant_initialization():
     story = Story(each={"encoder.weight": {"rows_equal": True}}, modules=[module("encoder")])
     story.ended()
