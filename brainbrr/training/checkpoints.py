@@ -10,21 +10,19 @@ which torch's own reader does not, so that a truncated or altered file is recogn
 ``state`` is :class:`brainbrr.training.state.TrainState`; the rest says where it came from.
 """
 
-import contextlib
 import logging
-import os
 import pickle
 import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from brainbrr.errors import CheckpointError, OutputError
+from brainbrr.atomic import atomic_path
+from brainbrr.errors import CheckpointError
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{6,})\.pt")
@@ -45,44 +43,6 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return sorted((int(match[1]), path) for match, path in found)
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, synced and renamed to it when the block ends well.
-
-    A reader sees the old file or the new one, never a part, also after a power cut.
-
-    Raises:
-        OutputError: the file cannot be written; what was at ``path`` is untouched and the temporary file gone.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror or error}",
-            where=path,
-            hint="What was there before is intact: make room or allow writing, then start again",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming in ``folder`` durable, where the system can open a folder."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -197,5 +157,5 @@ def prune_checkpoints(folder: Path, *, keep_last: int, best: list[int], keep_bes
         if step not in kept:
             checkpoint_path(folder, step).unlink(missing_ok=True)
     # What a killed process left half-written; the writer is the only one here.
-    for leftover in folder.glob(".step-*.tmp"):
+    for leftover in folder.glob(".step-*.partial"):
         leftover.unlink(missing_ok=True)

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from brainbrr.atomic import atomic_path
 from brainbrr.errors import OutputError
-from brainbrr.training.checkpoints import atomic_path, list_checkpoints
+from brainbrr.training.checkpoints import list_checkpoints
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import zipfile
 import pytest
 import torch
 
+from brainbrr.atomic import atomic_path
 from brainbrr.errors import CheckpointError, OutputError
 from brainbrr.training.checkpoints import (
     SCHEMA,
-    atomic_path,
     checkpoint_path,
     latest_checkpoint,
     list_checkpoints,
@@ -184,7 +184,7 @@ def test_the_newest_whole_checkpoint_is_used_and_the_damaged_one_said(tmp_path, 
     assert latest_checkpoint(tmp_path / "absent") is None
     for step in (1, 2, 3):
         write_checkpoint(checkpoint_path(tmp_path, step), content(step))
-    (tmp_path / ".step-000004.pt.123.tmp").write_bytes(b"half")
+    (tmp_path / ".step-000004.pt.123.partial").write_bytes(b"half")
     with checkpoint_path(tmp_path, 3).open("r+b") as file:
         file.truncate(1000)
     path, found = latest_checkpoint(tmp_path)
