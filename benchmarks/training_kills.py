@@ -115,7 +115,7 @@ def main() -> None:
                 finished += 1
             process.kill()
             process.join()
-            half_written += bool(list((folder / "checkpoints").glob(".step-*.tmp")))
+            half_written += bool(list((folder / "checkpoints").glob(".step-*.partial")))
         reached = newest(folder)
         last = start(folder)
         last.join()
