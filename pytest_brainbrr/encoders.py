@@ -86,9 +86,9 @@ def script_target(command: str) -> Target:
 
 
 def smoke_config(encoder: str) -> Path | None:
-    """Return the encoder's configuration at smoke width: installed beside this file, or in the checkout."""
+    """Return the encoder's configuration at smoke width: in the checkout, or installed beside this file."""
     here = Path(__file__).resolve().parent
-    for folder in (here / "configs", here.parent / "configs" / "local"):
+    for folder in (here.parent / "configs" / "local", here / "configs"):
         path = folder / f"smoke_{encoder}.yaml"
         if path.is_file():
             return path
