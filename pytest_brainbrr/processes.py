@@ -106,7 +106,8 @@ class Zygote:
         self._next = 1
         self._lock = threading.Lock()
         self._ready: bool | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @classmethod
     def shared(cls, environment: Mapping[str, str], *, fresh: bool) -> "Zygote | None":
@@ -169,6 +170,9 @@ class Zygote:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=GRACE_S)
         _end_group(self._process.pid)
+        self._listener.join(GRACE_S)
+        if not self._listener.is_alive() and self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
