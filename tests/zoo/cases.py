@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 
 VARIANTS = ("normal", "no_positives", "non_finite")
 
-BASES: Mapping[str, Mapping[str, Any]] = {
+BASES: dict[str, Mapping[str, Any]] = {
     "bare": {
         "trainer": "zoo.trainers.bare:train",
         "facts": {"resumable": True, "variants": VARIANTS, "input_shape": (None, 4, 64)},
@@ -72,7 +72,7 @@ class Fault:
 
     def target(self):
         base = BASES[self.base]
-        if self.base == "script":
+        if base["trainer"].partition(" ")[0].endswith(".py"):
             options = {"arguments": ("--fault", self.name, *self.arguments)}
         else:
             options = {"faults": frozenset({self.name})}

@@ -1,5 +1,7 @@
 """Which checks name the right cause of each fault: read from what each check is documented to prove."""
 
+from zoo import families
+
 from pytest_brainbrr.checks.catalogue import CHECKS
 
 DIAGNOSES = {
@@ -196,6 +198,9 @@ DIAGNOSES = {
     "script-saves-only-last-layer": "checkpoint-complete",
 }
 """Fault -> ids of the checks that may diagnose it."""
+
+for family in families.load():
+    DIAGNOSES.update(getattr(family, "DIAGNOSES", {}))
 
 KNOWN = frozenset(check.id for check in CHECKS)
 
