@@ -1,8 +1,8 @@
 """Which checks name the right cause of each fault: read from what each check is documented to prove."""
 
-from zoo import families
-
 from pytest_brainbrr.checks.catalogue import CHECKS
+
+from zoo import families
 
 DIAGNOSES = {
     # bare: order of a step
