@@ -16,6 +16,8 @@ from typing import Any
 
 from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
+from pytest_brainbrr.checks.feeds import validation_feeds
+from pytest_brainbrr.label_places import label_places
 from pytest_brainbrr.mirror import mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.processes import execute, start_early
@@ -95,6 +97,13 @@ class Runs:
         if plans & FRESH:
             start_early(straight)
         self.done["straight"] = self._execute(straight)
+        self._execute_all(self._first(plans))
+        if "stopped" in self.done:
+            self.done["probe"] = self.done["stopped"]
+        self._resume(plans)
+
+    def _first(self, plans: set[str]) -> list[Spec]:
+        """Return the runs that need no other than the straight one."""
         first: list[Spec] = []
         if "repeat" in plans:
             self._plan(first, "repeat", None if self.target.seeded else "the target is declared not to honor seeds")
@@ -115,14 +124,20 @@ class Runs:
             files = held_out(self.done["straight"].trace) if self.target.prepare is not None else []
             reason = None if files else "no held-out file that could be changed was laid out by prepare and read"
             self._plan(first, "touched", reason, touch=files)
+        if "relabeled" in plans:
+            places = label_places(self.done["straight"].trace)
+            reason = None if places else "no label was seen in the batches of a torch loader"
+            self._plan(first, "relabeled", reason, relabel=places, limit=self._validated())
         if "unwatched" in plans:
             self._plan(first, "unwatched", None, watched=False)
         if plans & {"stopped", "resumed", "reload", "probe"}:
             first.append(self._stopped())
-        self._execute_all(first)
-        if "stopped" in self.done:
-            self.done["probe"] = self.done["stopped"]
-        self._resume(plans)
+        return first
+
+    def _validated(self) -> int:
+        """Return after how many steps, at least two, the first validation has been."""
+        steps = [feed.call["step"] for feed in validation_feeds(self.done["straight"].trace) if feed.call["step"]]
+        return min(self.steps, max(2, min(steps, default=2)))
 
     def _plan(self, specs: list[Spec], plan: str, reason: str | None, **changes: Any) -> None:
         straight = self.done["straight"].trace

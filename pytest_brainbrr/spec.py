@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Spec:
     causal: bool = False
     touch: Sequence[str] = ()
     """Files below the workdir that are changed after ``prepare``."""
+    relabel: Sequence[Mapping[str, Any]] = ()
+    """Labels that are changed where loaders hand them out (:mod:`pytest_brainbrr.label_places`)."""
     prepared: bool = False
     """Whether the parent has laid out the data already (a copied workdir)."""
     sys_path: Sequence[str] = ()

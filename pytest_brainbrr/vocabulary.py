@@ -438,9 +438,21 @@ VOCABULARY: dict[str, Kind] = {
             "base_indices": "indices in the dataset below Subset wrappers, or None",
             "size": "number of samples",
             "tensors": "tensor facts of its parts",
+            "told": "list per pair of a label of few values and a signal: label, signal (places), columns (axis:column -> bits of chance, of those that are a function of the label), of (columns in all). None after 16 batches of a pass",
             "others": "other leaves: at -> value for short strings and numbers (lists of at most 256 of them)",
         },
         "Facts are taken of what the loader hands out: collated, before the trainer moves or changes it.",
+    ),
+    "relabel": Kind(
+        "relabeled plan only: a label tensor of a batch was changed; its `batch` event shows it unchanged",
+        {
+            "epoch": "i1",
+            "position": "of the batch in its pass",
+            "at": "place of the tensor",
+            "how": "moved (to other samples) or replaced (by other values)",
+            "sure": "whether it is known to be a label: a loss took it for its target",
+            "rows": "samples whose label changed",
+        },
     ),
     "reread": Kind(
         "probe plan only: samples of a dataset fetched twice at the end of the run",
@@ -621,7 +633,7 @@ VOCABULARY: dict[str, Kind] = {
         {
             "name": "fixed_batch, batch_independence, repeat_eval, look_ahead, duplicate_batch, label_sensitivity, input_sensitivity",
             "model": "label of the root",
-            "at": "limit, resume, end",
+            "at": "limit, resume, end; first (of the relabeled run)",
             "result": "numbers and digests of the probe, documented in the probe's function",
             "raised": "exception class and text, or None",
         },

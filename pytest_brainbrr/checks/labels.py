@@ -1,18 +1,17 @@
-"""Labels reach the loss: the right ones, whole, in the order of their samples, and only the loss."""
+"""Labels reach the loss: the right ones, whole, in the order of their samples."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Fact, Feed, argument, elements, feeds, losses_of, same_bytes, train_feeds
+from pytest_brainbrr.checks.feeds import Fact, Feed, argument, elements, losses_of, same_bytes, train_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
 Pair = tuple[Feed, dict[str, Any], Fact, Fact]
 """A training call, its loss call, the target of the loss, the label tensor of the batch."""
-CLOSE = 1e-4
 LEADING, FOLLOWING = 0.9, 0.5
 ENOUGH = 16
 CLASSIFYING = {"binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss"}
@@ -231,52 +230,6 @@ def _own_label(
     return not strange or not all(any(other.get(at) == rows[at] for other in others) for at in strange)
 
 
-def judge_leak(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
-    """Look for the label among the model's inputs: an extra channel whose value is that of the label."""
-    trace = traces["straight"]
-    judged = leaked = 0
-    for feed in feeds(trace):
-        for loss in losses_of(trace, feed):
-            wanted = argument(loss, "target")
-            for label in feed.labels:
-                values = label.get("row_means")
-                if wanted is None or not values or wanted.get("row_means") != values or len(set(values)) < 2:
-                    continue
-                judged += 1
-                leaked += any(_holds(given, feed, values, label) for given in feed.inputs)
-    if not judged:
-        raise Vacuous("no loss was seen with a label per sample that a watched loader delivered")
-    if not leaked:
-        return []
-    text = "the model is given the label that it is asked to predict"
-    cause = "the label is joined to the signal as a channel or a column"
-    return [
-        Finding(
-            "labels-hidden", "model input", "error", text, {"calls": leaked}, cause, "leave the label out of the input"
-        )
-    ]
-
-
-def _holds(given: Fact, feed: Feed, values: Sequence[float], label: Fact) -> bool:
-    if same_bytes(given, label):
-        return True
-    means, batch = given.get("row_means"), feed.batch
-    if not means or len(means) != len(values) or batch is None or len(given["shape"]) < 2:
-        return False
-    for part in batch["tensors"]:
-        own = part.get("row_means")
-        if part["at"] == label["at"] or not own or len(part["shape"]) != len(given["shape"]):
-            continue
-        extra = given["shape"][1] - part["shape"][1]
-        if extra < 1 or list(part["shape"][2:]) != list(given["shape"][2:]) or len(own) != len(means):
-            continue
-        whole, before = given["shape"][1], part["shape"][1]
-        rests = [(whole * mean - before * old) / extra for mean, old in zip(means, own, strict=True)]
-        if all(abs(rest - value) < CLOSE * whole for rest, value in zip(rests, values, strict=True)):
-            return True
-    return False
-
-
 def judge_follow(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the energy of the samples with their labels, in the order of the data set, at every shift."""
     trace = traces["straight"]
@@ -345,16 +298,7 @@ CHECKS: tuple[Check, ...] = (
             "The target of a loss is no constant where labels vary, not the prediction itself, and keeps its fractions."
         ),
         faults=("target replaced by zeros", "prediction compared with itself", "soft labels cast to integers"),
-        limits="Losses written by hand from elementary operations are not seen.",
-    ),
-    Check(
-        "labels-hidden",
-        "The model is not given the label it is to predict",
-        "labels",
-        judge_leak,
-        proves="No channel that the trainer adds to the batch's signal carries the label of the loss.",
-        faults=("label joined to the input",),
-        limits="Labels of one value per sample, joined along the second dimension.",
+        limits="Losses written by hand from elementary operations are not seen here, but by `labels-matter`.",
     ),
     Check(
         "labels-vary",

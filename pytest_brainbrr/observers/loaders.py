@@ -14,6 +14,7 @@ from torch.utils import data
 from torch.utils.data import dataloader
 
 from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.telling import told
 from pytest_brainbrr.observers.tensors import facts, leaves
 
 KINDS = (
@@ -25,6 +26,8 @@ KINDS = (
 )
 MAX_INDICES = 20_000
 KEPT_BATCHES = 4
+TOLD_BATCHES = 16
+"""Batches per pass in which columns are compared with labels."""
 
 
 class Pass:
@@ -246,7 +249,11 @@ class Loaders:
             with watch.observing("loaders"):
                 begun = observer._of(iterator)
                 if begun is not None:
+                    place = begun.identity, begun.delivered
                     observer._deliver(begun, iterator, batch)
+                    change = watch.shared.get("change_batch")
+                    if change is not None:  # in the one plan that changes labels
+                        batch = change(*place, batch)
             return batch
 
         return __next__
@@ -257,7 +264,8 @@ class Loaders:
         if isinstance(iterator._dataset, data.IterableDataset):
             indices = None
         found = list(leaves(batch))
-        tensors = [facts(value, at) for at, value in found if isinstance(value, Tensor)]
+        parts = [(at, value) for at, value in found if isinstance(value, Tensor)]
+        tensors = [facts(value, at) for at, value in parts]
         base = None
         if indices is not None:
             if "delivered" in watch.shared:
@@ -273,6 +281,7 @@ class Loaders:
             base_indices=base,
             size=size,
             tensors=tensors,
+            told=told(parts, {fact["at"]: fact for fact in tensors}) if begun.delivered < TOLD_BATCHES else None,
             others={
                 at: value[:200] if isinstance(value, str) else value
                 for at, value in found
@@ -281,7 +290,7 @@ class Loaders:
         )
         look = watch.shared.get("look_at_batch")
         if look is not None:
-            look([(at, value) for at, value in found if isinstance(value, Tensor)])
+            look(parts)
         recent = watch.shared.setdefault("recent_batches", [])
         recent.append((begun.identity, begun.delivered, [(fact["at"], fact["digest"]) for fact in tensors]))
         del recent[:-KEPT_BATCHES]

@@ -5,12 +5,12 @@ import contextlib
 import pytest
 from data_traces import Story, digest, fact, healthy, label
 
-from pytest_brainbrr.checks import augmentation, labels, loaders, reading, split, validation
+from pytest_brainbrr.checks import augmentation, labels, leaks, loaders, reading, split, validation
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.targets import Target
 
-ROOMS = (augmentation, labels, loaders, reading, split, validation)
+ROOMS = (augmentation, labels, leaks, loaders, reading, split, validation)
 CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
 TARGET = Target("any", train=print)
 

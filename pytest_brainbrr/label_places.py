@@ -1,0 +1,76 @@
+"""Where the labels of a run are: which tensors of which batches are changed in the `relabeled` run. Imports no torch.
+
+Labels are the tensors of a batch that reached the target of a loss; where no loss was seen, those that the model was
+not called with. Batches are recognized by pass, position and digests, so that only a batch that comes again is changed.
+"""
+
+from typing import Any
+
+from pytest_brainbrr.checks.feeds import Feed, argument, losses_of, same_bytes, train_feeds, validation_feeds
+from pytest_brainbrr.trace import Trace
+
+MAX_VALUES = 16
+
+
+def label_places(trace: Trace) -> list[dict[str, Any]]:
+    """Return a place per label tensor: epoch, position, at, digest, values seen in the whole run, and `sure`.
+
+    ``sure`` says that the tensor is known to be the label: it was a loss's target.
+    """
+    both = [*train_feeds(trace), *validation_feeds(trace)]
+    targets = {
+        (feed.batch["loader"], label["at"])
+        for feed in both
+        if feed.batch is not None
+        for label in feed.labels
+        if any(is_target(loss, label) for loss in losses_of(trace, feed))
+    }
+    known = {loader for loader, _ in targets}
+    values = {target: _values(both, *target) for target in _all_labels(both)}
+    places: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for feed in both:
+        batch = feed.batch
+        if batch is None:
+            continue
+        labels = [label for label in feed.labels if label.get("digest") is not None]
+        if batch["loader"] in known:
+            labels = [label for label in labels if (batch["loader"], label["at"]) in targets]
+        for label in labels:
+            places[batch["epoch"], batch["position"], label["at"]] = {
+                "epoch": batch["epoch"],
+                "position": batch["position"],
+                "at": label["at"],
+                "digest": label["digest"],
+                "values": values[batch["loader"], label["at"]],
+                "sure": batch["loader"] in known,
+            }
+    return list(places.values())
+
+
+def is_target(loss: dict[str, Any], label: Any) -> bool:
+    """Return whether a loss was given this tensor of the batch, as it is or in another type."""
+    given = argument(loss, "target")
+    if given is None:
+        return False
+    alike = given.get("row_means") is not None and given["row_means"] == label.get("row_means")
+    return same_bytes(given, label) or (alike and len(set(given["row_means"])) > 1)
+
+
+def _all_labels(feeds: list[Feed]) -> set[tuple[str, str]]:
+    return {(feed.batch["loader"], label["at"]) for feed in feeds if feed.batch is not None for label in feed.labels}
+
+
+def _values(feeds: list[Feed], loader: str, at: str) -> list[float] | None:
+    """Return the values that a label took in the whole run, if they are few."""
+    found: set[float] = set()
+    for feed in feeds:
+        if feed.batch is None or feed.batch["loader"] != loader:
+            continue
+        for part in feed.batch["tensors"]:
+            if part["at"] == at:
+                if part["values"] is None:
+                    return None
+                found.update(part["values"])
+    # Negative numbers mark what a loss is to leave out, as a rule.
+    kept = sorted(value for value in found if value >= 0)
+    return kept if 2 <= len(kept) <= MAX_VALUES else None

@@ -1,0 +1,103 @@
+"""Labels changed at the loader: what must move with them, and what must not."""
+
+import pytest
+from data_traces import Story, digest, fact, label
+
+from pytest_brainbrr.checks import label_effect, labels, leaks
+from pytest_brainbrr.checks.base import Vacuous
+from pytest_brainbrr.label_places import label_places
+from pytest_brainbrr.targets import Target
+
+ROOMS = (label_effect, labels, leaks)
+CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
+TARGET = Target("any", train=print)
+
+
+def run(*, root=0.5, relabeled=False, x=None, columns=None, told=None, target=True, teacher=False):
+    """Two steps and a validation; with ``relabeled`` the labels of the first batch were changed."""
+    story = Story()
+    story.dataset("d1"), story.loader("l1", "d1")
+    story.dataset("d2", length=4), story.loader("l2", "d2", sampler="SequentialSampler", sampler_kind="sequential")
+    story.begin("l1")
+    for place, indices in enumerate([[0, 1, 2, 3], [4, 5, 6, 7]]):
+        batch = story.batch(indices, position=place)
+        batch["told"] = told
+        if relabeled and not place:
+            story.add("relabel", epoch="l1-i1", position=0, at="1", how="moved", sure=True, rows=4)
+        if teacher:
+            story.forward(batch, training=False, grad=False, model="m2")
+        call = story.forward(batch, x=x)
+        if relabeled and not place:
+            story.add(
+                "probe",
+                name="label_sensitivity",
+                model="Net",
+                at="first",
+                result={"columns": columns or {}},
+                raised=None,
+            )
+        given = batch["tensors"][1] if target else fact("target", ["zeros"] * 4, shape=())
+        loss = story.loss(call, given, target_from=["l1-i1", place, "1"] if target else None)
+        backward = story.backward(call, losses=[loss], value=root)
+        backward["raw_norms"] = {"p0": root}
+        story.optimize(digest=digest(root, place))
+    story.begin("l2")
+    story.validate([0, 1, 2, 3])
+    return story.trace()
+
+
+def judge(check, straight, relabeled=None):
+    traces = {"straight": straight} | ({"relabeled": relabeled} if relabeled is not None else {})
+    return list(CHECKS[check].judge(traces, TARGET))
+
+
+def test_loss_that_moves_with_the_labels_passes():
+    assert judge("labels-matter", run(), run(root=0.6, relabeled=True)) == []
+
+
+def test_loss_that_stays_warns_where_validation_takes_the_labels():
+    (finding,) = judge("labels-matter", run(target=False), run(target=False, relabeled=True))
+    assert (finding.where, finding.severity) == ("loss", "warning")
+
+
+def test_loss_that_stays_is_no_fault_where_another_model_teaches():
+    with pytest.raises(Vacuous, match="another model"):
+        judge("labels-matter", run(target=False, teacher=True), run(target=False, teacher=True, relabeled=True))
+
+
+def test_labels_that_could_not_be_changed_are_not_judged():
+    with pytest.raises(Vacuous, match="could be changed"):
+        judge("labels-matter", run(), run())
+
+
+@pytest.mark.parametrize(
+    ("moved", "columns", "count"),
+    [(True, {"args.0": ["1:0"]}, 1), (True, {}, 0), (False, {"args.0": ["1:0"]}, 0)],
+    ids=["holds the label", "augmented by class", "did not move"],
+)
+def test_input_that_moves_with_the_labels(moved, columns, count):
+    other = fact("0", ["a", "b", "c", "d"], digest="moved") if moved else None
+    straight, relabeled = run(), run(root=0.6, relabeled=True, x=other, columns=columns)
+    found = judge("labels-hidden", straight, relabeled)
+    assert [finding.where for finding in found] == ["model input"] * count
+
+
+@pytest.mark.parametrize(
+    ("columns", "of", "count"),
+    [({"1:3": 25.0}, 4, 1), ({"1:3": 5.0}, 4, 0), ({"1:0": 25.0}, 1, 0), ({}, 4, 0)],
+    ids=["a channel is the label", "may be chance", "the only channel", "none"],
+)
+def test_column_of_the_data_set_that_is_the_label(columns, of, count):
+    told = [{"label": "1", "signal": "0", "columns": columns, "of": of}]
+    found = judge("labels-hidden", run(told=told))
+    assert [(finding.where, finding.severity) for finding in found] == [("batch", "error")] * count
+
+
+def test_places_are_those_that_reached_a_loss():
+    places = label_places(run())
+    assert {(place["epoch"], place["position"], place["at"]) for place in places} == {
+        ("l1-i1", 0, "1"), ("l1-i1", 1, "1"), ("l2-i1", 0, "1"),
+    }  # fmt: skip
+    assert places[0]["digest"] == label("1", [0, 1, 0, 1])["digest"]
+    assert places[0]["values"] == [0.0, 1.0]
+    assert places[0]["sure"]
