@@ -62,7 +62,7 @@ def execute(spec: Spec) -> int:
         plan=spec.plan,
         seed=spec.seed,
         max_steps=spec.max_steps,
-        resume_from=spec.resume_from,
+        resume_from=watch.path(spec.resume_from),
         data=spec.data,
         limit=spec.limit,
         workdir=spec.workdir,

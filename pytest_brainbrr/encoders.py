@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,11 +79,10 @@ def config_target(path: Path, extra: Sequence[str] = ()) -> Target:
     return _target(path.stem, path, tuple(extra))
 
 
-def script_target(command: str) -> Target:
-    """Return the target of ``--smoke-script``, named after the script."""
-    target = Target("script", script=command)
-    arguments = target.script_arguments
-    return Target(Path(arguments[0]).stem if arguments else "script", script=command)
+def script_target(command: str, arguments: Mapping[str, str] | None = None) -> Target:
+    """Return the target of ``--smoke-script``, named after the script, told by ``arguments`` what they say."""
+    words = shlex.split(command)
+    return Target(Path(words[0]).stem if words else "script", script=command, **(arguments or {}))  # type: ignore[arg-type]
 
 
 def smoke_config(encoder: str) -> Path | None:

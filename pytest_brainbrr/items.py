@@ -1,12 +1,13 @@
 """Smoke tests as pytest sees them: one collector per target, one item per check."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_brainbrr.results import Finding, Outcome, Report
-from pytest_brainbrr.targets import Target
+from pytest_brainbrr.targets import EXPECTED_FAILURE, Target, expected_failure
 
 ROOT = "smoke"
 OUTCOME = "brainbrr_outcome"
@@ -34,9 +35,12 @@ class SmokeTarget(pytest.Collector):
         cls, session: pytest.Session, target: Target, checks: tuple[str, ...], judge: Callable[[Target], Report]
     ) -> "SmokeTarget":
         """Make the collector below the session, with an id no file can have."""
-        return cls.from_parent(
+        node: SmokeTarget = cls.from_parent(
             session, name=target.name, nodeid=f"{ROOT}::{target.name}", target=target, checks=checks, judge=judge
         )
+        for mark in target.marks:
+            node.add_marker(mark)
+        return node
 
     def collect(self) -> Iterator["SmokeItem"]:
         """Yield one item per check."""
@@ -50,11 +54,23 @@ class SmokeItem(pytest.Item):
     parent: SmokeTarget
     outcome: Outcome | None = None
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        reason = self.parent.target.expected_failures.get(self.name)
-        if reason is not None:
-            self.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    def expect_failure(self) -> None:
+        """Make a failure declared for this check, by its target or by a mark of its own, an expected one.
+
+        Raises:
+            ValueError: a mark that names no check, or gives no reason.
+        """
+        declared = dict(self.target.expected_failures)
+        for mark in self.own_markers:
+            if mark.name == EXPECTED_FAILURE:
+                check, reason = expected_failure(mark)
+                if check not in {None, self.name}:
+                    message = f"{self.nodeid}: {EXPECTED_FAILURE} names another check, {check!r}"
+                    raise ValueError(message)
+                declared[self.name] = reason
+        if self.name in declared:
+            self.parent.target = replace(self.target, expected_failures=declared)
+            self.add_marker(pytest.mark.xfail(reason=declared[self.name], strict=True))
 
     @property
     def target(self) -> Target:
@@ -73,7 +89,8 @@ class SmokeItem(pytest.Item):
         """Print findings without a traceback of this plugin."""
         if isinstance(excinfo.value, CheckFailedError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        # A broken run breaks every check of its target: no hundred tracebacks with the source of each frame.
+        return super().repr_failure(excinfo, "native")
 
     def reportinfo(self) -> tuple[Any, None, str]:
         """Name the item by its id."""

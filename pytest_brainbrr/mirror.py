@@ -52,6 +52,19 @@ def mirror(source: Path, folder: Path, *, skip: Path) -> None:
             (folder / entry.name).symlink_to(target, target_is_directory=entry.is_dir())
 
 
+def carry_over(source: Path, folder: Path) -> None:
+    """Copy what was written in one mirror into another: a run goes on where an earlier one left its files."""
+    guard = WriteGuard(folder)
+    for parent, _, names in os.walk(source):
+        for name in names:
+            path = Path(parent) / name
+            if not path.is_symlink():
+                place = folder / path.relative_to(source)
+                guard.make_real(place, keep=False)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, place)
+
+
 class WriteGuard:
     """Makes places below a mirror real just before they are written."""
 

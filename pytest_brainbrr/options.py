@@ -9,6 +9,14 @@ import pytest
 DEFAULT_STEPS = 6
 
 
+SCRIPT_ARGUMENTS = {
+    "seed": ("--seed {seed}", "their seed"),
+    "resume": ("--resume {checkpoint}", "what to resume from"),
+    "steps": ("--max-steps {steps}", "how many optimizer steps to take"),
+}
+"""Option after ``--smoke-script-`` -> example, and what it tells."""
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register the options; ``--smoke`` only where no other plugin owns it."""
     group = parser.getgroup("brainbrr", "smoke tests of PyTorch trainers (brainbrr)")
@@ -27,6 +35,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="COMMAND",
         help='smoke-test a training script as it is, for instance "train.py --epochs 1" (repeatable)',
     )
+    for name, (example, what) in SCRIPT_ARGUMENTS.items():
+        text = f'how the scripts are told {what}, for instance "{example}"'
+        group.addoption(f"--smoke-script-{name}", metavar="ARGUMENTS", default=None, help=f"{text}; write it after '='")
+        parser.addini(f"smoke_script_{name}", default="", help=text)
     group.addoption(
         "--smoke-config",
         action="append",
@@ -75,6 +87,8 @@ class SmokeOptions:
     """The options in force, checked."""
 
     scripts: tuple[str, ...]
+    script_arguments: dict[str, str]
+    """Fields of a script's target: ``seed_argument``, ``resume_argument``, ``steps_argument``."""
     configs: tuple[Path, ...]
     overrides: tuple[str, ...]
     """Keys of brainbrr's configurations, ``--smoke-set`` and the device."""
@@ -91,7 +105,8 @@ class SmokeOptions:
         """Read the options of this session.
 
         Raises:
-            pytest.UsageError: a line of ``smoke_expected_failures`` is no ``TARGET::CHECK: reason``.
+            pytest.UsageError: a line of ``smoke_expected_failures`` is no ``TARGET::CHECK: reason``, or scripts are to
+                be told something and there is none.
         """
         expected: dict[str, dict[str, str]] = {}
         for line in config.getini("smoke_expected_failures"):
@@ -107,6 +122,7 @@ class SmokeOptions:
         device = option.smoke_device
         return cls(
             scripts=tuple(option.smoke_script),
+            script_arguments=_script_arguments(config),
             configs=tuple(start / path for path in option.smoke_config),
             overrides=(*option.smoke_set, *([] if device == "auto" else [f"run.device={device}"])),
             steps=option.smoke_steps,
@@ -121,6 +137,19 @@ class SmokeOptions:
 def smoke_is_on(config: pytest.Config) -> bool:
     """Say whether this session runs smoke tests."""
     return bool(config.option.brainbrr_smoke)
+
+
+def _script_arguments(config: pytest.Config) -> dict[str, str]:
+    found = {}
+    for name in SCRIPT_ARGUMENTS:
+        given = config.getoption(f"smoke_script_{name}")
+        if given is not None and not config.option.smoke_script:
+            message = f"--smoke-script-{name} needs --smoke-script"
+            raise pytest.UsageError(message)
+        value = given if given is not None else config.getini(f"smoke_script_{name}") or None
+        if value is not None:
+            found[f"{name}_argument"] = str(value)
+    return found
 
 
 def _installed(distribution: str) -> bool:

@@ -24,7 +24,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Build and register the smoke session when it is asked for."""
+    """Register the mark; build and register the smoke session when it is asked for."""
+    config.addinivalue_line(
+        "markers",
+        "smoke_expected_failure([check], *, reason): a smoke check that is known to fail; one that passes is reported",
+    )
     if smoke_is_on(config):
         from pytest_brainbrr.session import SmokeSession
 

@@ -18,7 +18,7 @@ from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.label_places import label_places
-from pytest_brainbrr.mirror import mirror
+from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.processes import execute, start_early
 from pytest_brainbrr.results import Report
@@ -46,10 +46,11 @@ def run(
 
     Raises:
         KeyError: an unknown check id.
-        ValueError: fewer than two steps.
+        ValueError: fewer than two steps, or a failure expected without a reason.
     """
     if steps < 2:
         raise ValueError(f"a smoke run needs at least two steps, got {steps}")
+    target = replace(target, expected_failures=target.declared_failures(), marks=())
     wanted = _chosen(checks)
     runs = Runs(target, Path(workdir).resolve(), steps)
     runs.make({plan for check in wanted for plan in (*check.needs, *check.wants)})
@@ -109,7 +110,8 @@ class Runs:
             self._plan(first, "repeat", None if self.target.seeded else "the target is declared not to honor seeds")
         if "reseeded" in plans:
             reason = None if self.target.seeded else "the target is declared not to honor seeds"
-            reason = reason or ("a script is not told a seed" if self.target.script else None)
+            if reason is None and self.target.script is not None and self.target.seed_argument is None:
+                reason = "the script is not told a seed (seed_argument, --smoke-script-seed)"
             self._plan(first, "reseeded", reason, seed=1, limit=min(2, self.steps))
         for variant in ("no_positives", "non_finite", "canary"):
             if variant in plans:
@@ -158,7 +160,7 @@ class Runs:
         half = max(1, min(total, self.steps) // 2)
         at = min(written, key=lambda step: abs(step - half)) if written else half
         keep = str(self.folder / "probe_input.pt")
-        if written or self.target.script is not None:
+        if written or self._stopped_outside:
             return self._spec("stopped", limit=at, probes=True, probe_input=keep)
         # No checkpoint before the end: the trainer is told to do fewer steps, so its horizon is shorter too.
         return self._spec("stopped", max_steps=at, probes=True, probe_input=keep)
@@ -173,12 +175,12 @@ class Runs:
             return
         specs = []
         for plan in sorted(wanted):
-            checkpoint = str(self._checkpoint)
-            if plan == "resumed":
-                specs.append(self._spec(plan, resume_from=checkpoint))
-            else:
-                keep = str(self.folder / "probe_input.pt")
-                specs.append(self._spec(plan, resume_from=checkpoint, limit=0, probes=True, probe_input=keep))
+            changes: dict[str, Any] = {"resume_from": str(self._resumed_from(plan))}
+            if plan == "reload":
+                changes.update(limit=0, probes=True, probe_input=str(self.folder / "probe_input.pt"))
+            elif self._stopped_outside:
+                changes["limit"] = max(1, self.steps - self._taken())
+            specs.append(self._spec(plan, **changes))
         self._execute_all(specs)
         for plan in wanted & self.done.keys():
             read = [event for event in self.done[plan].trace.events("checkpoint_read", after=True) if event["path"]]
@@ -188,9 +190,29 @@ class Runs:
                 del self.done[plan]
                 self.missing[plan] = "the target does not open run.resume_from: it cannot be resumed"
 
+    @property
+    def _stopped_outside(self) -> bool:
+        """Whether nobody tells the target how many steps to take."""
+        return self.target.script is not None and self.target.steps_argument is None
+
+    def _resumed_from(self, plan: str) -> Path:
+        """Return the checkpoint as a run is told it: a script is told one in its own folder."""
+        assert self._checkpoint is not None
+        if self.target.script is None:
+            return self._checkpoint
+        return self.folder / plan / "work" / self._checkpoint.relative_to(self.done["stopped"].folder)
+
+    def _taken(self) -> int:
+        """Return the steps behind the checkpoint that is resumed from."""
+        assert self._checkpoint is not None
+        stopped = self.done["stopped"]
+        name = self._checkpoint.relative_to(stopped.folder)
+        own = [event for event in stopped.trace.checkpoints if PurePath(str(event["final"])).is_relative_to(name)]
+        return max((int(event["step"]) for event in own), default=0)
+
     def _why_not_resumed(self) -> str | None:
-        if self.target.script is not None:
-            return "a script is not told what to resume from"
+        if self.target.script is not None and self.target.resume_argument is None:
+            return "the script is not told what to resume from (resume_argument, --smoke-script-resume)"
         if self.target.resumable is False:
             return "the target is declared not resumable"
         if "stopped" not in self.done:
@@ -207,28 +229,28 @@ class Runs:
 
     def _spec(self, plan: str, **changes: Any) -> Spec:
         home = self.folder / plan
-        limit = self.steps if self.target.script is not None else self.steps + 1
-        return replace(
+        spec = replace(
             Spec(
                 name=self.target.name,
                 plan=plan,
                 workdir=str(home / "work"),
                 trace=str(home / "trace"),
                 pickle=str(self._pickle) if self._pickle is not None else None,
-                script=self._command(),
+                script=None,
                 max_steps=self.steps,
-                limit=limit,
+                limit=self.steps if self._stopped_outside else self.steps + 1,
                 causal=self.target.causal,
                 sys_path=[path or str(Path.cwd()) for path in sys.path],
                 cwd=str(Path.cwd()) if self.target.script is None else str(home / "work"),
             ),
             **changes,
         )
+        return replace(spec, script=self._command(spec))
 
-    def _command(self) -> list[str] | None:
+    def _command(self, spec: Spec) -> list[str] | None:
         if self.target.script is None:
             return None
-        command = self.target.script_arguments
+        command = self.target.command(seed=spec.seed, max_steps=spec.max_steps, resume_from=spec.resume_from)
         if command[:1] in (["python"], ["python3"]):
             command = command[1:]
         if command[0] != "-m" and not Path(command[0]).resolve().is_relative_to(Path.cwd()):
@@ -255,6 +277,8 @@ class Runs:
         (home / "trace").mkdir()
         if self.target.script is not None:
             mirror(Path.cwd(), home / "work", skip=self.folder)
+            if spec.resume_from is not None:
+                carry_over(self.done["stopped"].folder, home / "work")
         spec.write(home / "spec.json")
         began = time.monotonic()
         how = execute(spec, home, timeout_s=self.target.timeout_s, fresh=spec.plan in FRESH)

@@ -1,13 +1,15 @@
 """The smoke session: registered only with ``--smoke``; collects targets, runs each once, keeps what was seen."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -30,7 +32,7 @@ class SmokeSession:
         self.wanted = _take_smoke_ids(config)
         self.reports: dict[str, Report] = {}
         self.selected: dict[str, list[str]] = {}
-        self.broken: dict[str, Exception] = {}
+        self.broken: dict[str, tuple[Exception, TracebackType | None]] = {}
         self.sent: set[str] = set()
         self.from_workers: dict[str, dict[str, Any]] = {}
         self._workdir: Path | None = None
@@ -58,10 +60,12 @@ class SmokeSession:
             config.hook.pytest_deselected(items=others)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which checks were selected, so that only the runs they need are made."""
+        """Note which checks were selected, so that only the runs they need are made, and which are to fail."""
         for item in session.items:
             if isinstance(item, SmokeItem):
                 self.selected.setdefault(item.target.name, []).append(item.name)
+                with _usage():
+                    item.expect_failure()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
@@ -135,7 +139,8 @@ class SmokeSession:
         from pytest_brainbrr.runner import run
 
         if target.name in self.broken:
-            raise self.broken[target.name]
+            error, traceback = self.broken[target.name]
+            raise error.with_traceback(traceback)  # else it would grow by each check that raises it
         if target.name not in self.reports:
             try:
                 self.reports[target.name] = run(
@@ -145,7 +150,7 @@ class SmokeSession:
                     checks=self.selected.get(target.name),
                 )
             except Exception as error:
-                self.broken[target.name] = error
+                self.broken[target.name] = error, error.__traceback__
                 raise
         return self.reports[target.name]
 
@@ -158,7 +163,8 @@ class SmokeSession:
                 message = f"two smoke targets are named {target.name!r}: give each its own name"
                 raise pytest.UsageError(message)
             names.add(target.name)
-            known = {**self.options.expected_failures.get(target.name, {}), **target.expected_failures}
+            with _usage():
+                known = {**self.options.expected_failures.get(target.name, {}), **target.declared_failures()}
             unknown = sorted(set(known) - set(checks))
             if unknown:
                 message = f"target {target.name!r} expects failures of unknown checks: {', '.join(unknown)}"
@@ -179,7 +185,8 @@ class SmokeSession:
         return items
 
     def _targets(self, config: pytest.Config) -> Iterable[Target]:
-        asked = [encoders.script_target(command) for command in self.options.scripts]
+        with _usage():
+            asked = [encoders.script_target(each, self.options.script_arguments) for each in self.options.scripts]
         asked += [encoders.config_target(path, self.options.overrides) for path in self.options.configs]
         if asked:
             return asked
@@ -203,6 +210,15 @@ class SmokeSession:
     def _tidy(self, *, keep: bool) -> None:
         if self._workdir is not None and self.options.workdir is None and not keep:
             shutil.rmtree(self._workdir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """Turn what a target refuses into a usage error."""
+    try:
+        yield
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _take_smoke_ids(config: pytest.Config) -> list[str]:

@@ -1,5 +1,7 @@
 """What can be smoke-tested: a trainer behind a callable or a script, and the facts its owner may declare."""
 
+import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +9,36 @@ from pathlib import Path
 from typing import Any, Literal
 
 Variant = Literal["normal", "no_positives", "non_finite", "canary"]
+
+TEMPLATES = {
+    "seed_argument": ("seed", True),
+    "resume_argument": ("checkpoint", False),
+    "steps_argument": ("steps", True),
+}
+"""Field of a target -> its placeholder, and whether it must be there."""
+EXAMPLES = {
+    "seed_argument": "--seed {seed}",
+    "resume_argument": "--resume {checkpoint}",
+    "steps_argument": "--max-steps {steps}",
+}
+
+
+EXPECTED_FAILURE = "smoke_expected_failure"
+"""Name of the mark."""
+
+
+def expected_failure(mark: Any) -> tuple[str | None, str]:
+    """Return check and reason of a mark ``smoke_expected_failure([check], reason=...)``.
+
+    Raises:
+        ValueError: the mark was given something else.
+    """
+    reason = mark.kwargs.get("reason")
+    good = len(mark.args) < 2 and all(isinstance(value, str) for value in mark.args) and set(mark.kwargs) == {"reason"}
+    if not good or not isinstance(reason, str) or not reason.strip():
+        message = f"{EXPECTED_FAILURE}: got {mark.args} and {mark.kwargs}, expected ('check-id', reason='why')"
+        raise ValueError(message)
+    return (mark.args[0] if mark.args else None), reason.strip()
 
 
 @dataclass(frozen=True)
@@ -34,10 +66,21 @@ class Target:
     name: str
     train: Callable[[Run], object] | None = None
     script: str | None = None
+    seed_argument: str | None = None
+    """How a script is told its seed, for instance ``"--seed {seed}"``; appended to its command in every run."""
+    resume_argument: str | None = None
+    """How a script is told to go on, for instance ``"--resume {checkpoint}"``, or ``"--resume"`` if it looks for the
+    checkpoint itself: it runs in a folder as the stopped run left it. Declares the script resumable."""
+    steps_argument: str | None = None
+    """How a script is told its number of optimizer steps, for instance ``"--max-steps {steps}"``; without it a script
+    is stopped from outside."""
     prepare: Callable[[Run], object] | None = None
     """Lay the input data of ``run.data`` into a fresh ``run.workdir``, before ``train``."""
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     """Check id -> why it is known to fail."""
+    marks: Sequence[Any] = ()
+    """pytest marks for the items of this target; ``smoke_expected_failure("check-id", reason="why")`` says the same as
+    ``expected_failures``."""
     resumable: bool | None = None
     """Whether ``train`` honours ``run.resume_from``; None: find out."""
     seeded: bool = True
@@ -74,8 +117,61 @@ class Target:
         if not self.name or any(sign in self.name for sign in "[]:/\\ "):
             message = f"target name {self.name!r}: letters, digits, '-', '_' and '.' only"
             raise ValueError(message)
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        for name, (word, needed) in TEMPLATES.items():
+            template = getattr(self, name)
+            if template is None:
+                continue
+            if self.script is None:
+                message = f"target {self.name!r}: {name} is for scripts; a callable is told by its Run"
+                raise TypeError(message)
+            # What looks like another placeholder is a slip, not an argument.
+            words = re.findall(r"\{([^{}]*)\}", template)
+            if not template.strip() or set(words) - {word} or (needed and not words):
+                message = f"target {self.name!r}: {name}: got {template!r}, expected something like {EXAMPLES[name]!r}"
+                raise ValueError(message)
+            try:
+                shlex.split(template)
+            except ValueError as error:
+                message = f"target {self.name!r}: {name}: {template!r} cannot be split into arguments: {error}"
+                raise ValueError(message) from error
+        if self.resume_argument is not None and self.resumable is None:
+            object.__setattr__(self, "resumable", True)
+
+    def declared_failures(self) -> dict[str, str]:
+        """Return check id -> reason of the failures declared by ``expected_failures`` and ``marks``.
+
+        Raises:
+            ValueError: a declaration without a check or a reason.
+        """
+        declared = dict(self.expected_failures)
+        for mark in self.marks:
+            if mark.name == EXPECTED_FAILURE:
+                check, reason = expected_failure(mark)
+                if check is None:
+                    message = f"target {self.name!r}: {EXPECTED_FAILURE} on a target needs the id of a check"
+                    raise ValueError(message)
+                declared[check] = reason
+        if not all(str(reason).strip() for reason in declared.values()):
+            message = f"target {self.name!r}: an expected failure needs a reason"
+            raise ValueError(message)
+        return declared
 
     @property
     def script_arguments(self) -> list[str]:
         """Split ``script`` as a shell would: the path of the script, then its arguments."""
         return shlex.split(self.script or "")
+
+    def command(self, *, seed: int, max_steps: int, resume_from: str | os.PathLike[str] | None = None) -> list[str]:
+        """Return the script's arguments for one run: its own, then those that tell it seed, steps and checkpoint."""
+        values = {"seed": str(seed), "steps": str(max_steps), "checkpoint": os.fspath(resume_from or "")}
+        wanted = [self.seed_argument, self.steps_argument, self.resume_argument if resume_from is not None else None]
+        command = self.script_arguments
+        for template in filter(None, wanted):
+            for part in shlex.split(template):
+                for word, value in values.items():
+                    part = part.replace(f"{{{word}}}", value)  # noqa: PLW2901 (one word after the other)
+                command.append(part)
+        return command

@@ -60,7 +60,7 @@ VOCABULARY: dict[str, Kind] = {
             "plan": "name of the plan: straight, repeat, ...",
             "seed": "run.seed",
             "max_steps": "run.max_steps",
-            "resume_from": "path or None",
+            "resume_from": "path or None; like every path relative to the workdir where it lies below it",
             "data": "variant of the data asked for",
             "limit": "optimizer steps after which the run is stopped from outside, or None",
             "workdir": "directory of this run; paths in events below it are relative to it",

@@ -164,6 +164,66 @@ def test_expected_failures_are_xfail_and_strict(project: pytest.Pytester) -> Non
     result.assert_outcomes(failed=1, xfailed=1, passed=2 * len(CHECK_IDS) - 6, deselected=1)
 
 
+def test_failures_are_expected_by_marks_of_targets_and_items(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        CONFTEST
+        + f"""
+import pytest
+
+def pytest_brainbrr_targets():
+    known = pytest.mark.smoke_expected_failure({FAILING!r}, reason="known since spring")
+    yield Target("sick", train=train, marks=[known, pytest.mark.night])
+    yield Target("well", train=train)
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "night: runs at night")
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid == "smoke::well::{PASSING}":
+            item.add_marker(pytest.mark.smoke_expected_failure(reason="no longer true"))
+"""
+    )
+    result = pytester.runpytest_subprocess("--smoke", "--strict-markers", "-rx", "--smoke-json=report.json")
+    result.stdout.fnmatch_lines(["*declared to fail (no longer true) but passed*"])
+    result.stdout.fnmatch_lines(["XFAIL smoke::sick::*known since spring*"])
+    result.assert_outcomes(failed=1, xfailed=1, passed=2 * len(CHECK_IDS) - 6)
+    written = json.loads((pytester.path / "report.json").read_text())
+    expected = {
+        (report["target"], outcome["check"]): outcome["expected_failure"]
+        for report in written
+        for outcome in report["outcomes"]
+        if outcome["expected_failure"]
+    }
+    assert expected == {("sick", FAILING): "known since spring", ("well", PASSING): "no longer true"}
+    result = pytester.runpytest_subprocess("--smoke", "-m", "night")
+    assert [run[0] for run in runs(pytester)] == ["sick", "well", "sick"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "smoke_expected_failure('no-such-check', reason='why')",
+        "smoke_expected_failure(reason='why')",
+        f"smoke_expected_failure({PASSING!r}, reason=' ')",
+        f"smoke_expected_failure({PASSING!r})",
+    ],
+)
+def test_marks_of_targets_must_make_sense(pytester: pytest.Pytester, mark: str) -> None:
+    pytester.makeconftest(
+        CONFTEST
+        + f"import pytest\ndef pytest_brainbrr_targets(): yield Target('a', train=train, marks=[pytest.mark.{mark}])"
+    )
+    result = pytester.runpytest_subprocess("--smoke", "--collect-only", "-q")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_the_mark_is_registered(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.smoke_expected_failure(*"])
+
+
 @pytest.mark.parametrize("line", ["nonsense", "sick::shapes", "sick::no-such-check: because", "::shapes: because"])
 def test_expected_failures_must_make_sense(project: pytest.Pytester, line: str) -> None:
     project.makeini(f"[pytest]\nsmoke_expected_failures = {line}\n")
@@ -204,6 +264,32 @@ def test_a_script_or_a_configuration_replaces_the_targets(project: pytest.Pytest
     )
     names = {line.split("::")[1] for line in result.outlines if line.startswith("smoke::")}
     assert names == {"train", "wide"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--smoke-script", "train.py", "--smoke-script-seed", "--seed 5"), "*seed_argument: got '--seed 5'*"),
+        (("--smoke-script", "train.py", "--smoke-script-resume", "--resume {file}"), "*resume_argument: got*"),
+        (("--smoke-script", "train.py", "--smoke-script-steps", "--steps '{steps}"), "*cannot be split*"),
+        (("--smoke-script-seed", "--seed {seed}"), "*needs --smoke-script"),
+    ],
+)
+def test_what_a_script_is_told_must_make_sense(project: pytest.Pytester, arguments: tuple[str, ...], said: str) -> None:
+    result = project.runpytest_subprocess("--smoke", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_the_ini_file_may_say_how_scripts_are_told(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\nsmoke_script_seed = --seed={seed}\nsmoke_script_steps = --steps 1\n")
+    result = project.runpytest_subprocess("--smoke", "--smoke-script", "train.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*steps_argument*"])
+    result = project.runpytest_subprocess(
+        "--smoke", "--smoke-script", "train.py", "--smoke-script-steps=-n {steps}", "--collect-only", "-q"
+    )
+    assert result.ret == 0
 
 
 def test_cuda_that_is_missing_is_a_usage_error(project: pytest.Pytester) -> None:

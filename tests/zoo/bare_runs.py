@@ -33,7 +33,8 @@ def run_bare(target, workdir, **facts):
     (target.prepare or prepare)(run)
     printed = io.StringIO()
     if target.script:
-        command = [sys.executable, *target.script_arguments]
+        told = target.command(seed=run.seed, max_steps=run.max_steps, resume_from=run.resume_from)
+        command = [sys.executable, *told]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(command, cwd=workdir, env=environment, text=True, capture_output=True, check=False)
         if result.returncode:
