@@ -69,11 +69,12 @@ def fresh(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     trace = straight(traces)
     judged = False
     for optimizer, found in stepping(trace).items():
-        stale = 0
+        stale = empty = 0
         for turn in _plain(found):
             if turn.before is None:
                 continue
             judged = True
+            empty += _without_backward(trace, turn)
             old = {fact["id"]: fact["grad_norm"] for fact in turn.before["parameters"] if fact["grad"] == "finite"}
             new = {fact["id"]: fact["grad_norm"] for fact in turn.step["parameters"] if fact["grad"] == "finite"}
             anything = any(turn.before["n"] < event["n"] < turn.step["n"] for event in trace.events("backward"))
@@ -88,8 +89,28 @@ def fresh(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
                 hint="call step once per backward (or per group of accumulated ones)",
                 steps=stale,
             )
+        if empty and any(turn.backwards for turn in found):
+            yield error(
+                "gradients-fresh",
+                optimizer_name(trace, optimizer),
+                "a step was taken without any gradient: the model was called for it, and backward was not",
+                cause="backward is skipped on some iterations, and step is not",
+                hint="call backward before every step",
+                steps=empty,
+                of=len(found),
+            )
     if not judged:
         raise Vacuous("no optimizer took two steps")
+
+
+def _without_backward(trace: Trace, turn: Turn) -> bool:
+    """Return whether the model was called to be trained between two steps, and the second found no gradient."""
+    if turn.before is None or turn.step["closure"] or any(fact["grad"] != "none" for fact in turn.step["parameters"]):
+        return False
+    between = trace.between(turn.before, turn.step, "forward", "backward")
+    held = {fact["model"] for identity, fact in trace.parameters.items() if identity in turn.parameters}
+    idle = [event for event in between if event["kind"] == "forward" and event.get("phase") == "unused"]
+    return all(event["kind"] == "forward" for event in between) and any(event["model"] in held for event in idle)
 
 
 def arrive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -195,6 +216,17 @@ def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
                 batches=len(several[0][1]),
                 steps=len(several),
             )
+            continue
+        shares = [_share(batches, losses, grads) * len(batches) for _, batches in several]
+        if any(abs(share - 1.0) < 1e-4 for share in shares) and any(share > 1.0 + 1e-4 for share in shares):
+            yield error(
+                "gradients-accumulate",
+                optimizer_name(trace, optimizer),
+                "some steps use more batches than the loss is divided by: batches left over from before are added",
+                cause="batches left over at the end of an epoch are carried into the first step of the next",
+                hint="step on what is left at the end of an epoch, or clear the gradients there",
+                batches=[len(batches) for _, batches in several],
+            )
     if not judged:
         raise Vacuous("no two steps were taken on several batches each")
 
@@ -228,6 +260,19 @@ def _dropped(turn: Turn, batches: list[Event]) -> bool:
         ):
             return True
     return False
+
+
+def _share(batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int, Event]) -> float:
+    """Return the coefficient with which each batch's mean enters the sum, if it is one for all of them; else 0."""
+    shares = {
+        round(grads[number]["output_grad"] / (backward["scale"] or 1.0), 7)
+        for backward in batches
+        for number in backward["losses"]
+        if number in losses
+        and losses[number]["reduction"] == "mean"
+        and finite_number(grads.get(number, {}).get("output_grad"))
+    }
+    return shares.pop() if len(shares) == 1 else 0.0
 
 
 def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int, Event]) -> bool:
@@ -278,7 +323,7 @@ CHECKS: tuple[Check, ...] = (
         "backward",
         fresh,
         proves="Between two steps on equal gradients there was a backward.",
-        faults=("backward skipped on odd steps", "step called twice"),
+        faults=("backward skipped on odd steps", "step called twice", "step without any gradient"),
         limits="Gradients written by hand are told from old ones by their norms.",
     ),
     Check(
@@ -290,6 +335,7 @@ CHECKS: tuple[Check, ...] = (
         faults=(
             "zero_grad in every micro-batch",
             "loss not divided by the accumulation",
+            "batches left over carried into the next epoch",
             "accumulation declared and not done",
         ),
         limits="Seen where micro-batches come from one torch loader and the loss from torch.nn.functional.",

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from pytest_brainbrr.checks import unlooped
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.iterations import Event, calls, error, stepping, turns
+from pytest_brainbrr.checks.iterations import Event, calls, error, finite_number, stepping, turns, warning
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -194,6 +195,10 @@ def evaluation_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
     """Validation runs with dropout off and statistics at rest."""
     trace = traces["straight"]
     told: set[str] = set()
+    found = [] if held_out(trace) else list(unlooped.scored_in_training_mode(trace, _acting))
+    if found:
+        yield from found
+        return
     for call in _validation(trace):
         # Averaged models are called in training mode to renew their statistics (torch.optim.swa_utils.update_bn).
         if call["model"] in told or (call["training"] and call["class"] == "AveragedModel"):
@@ -230,6 +235,10 @@ def without_graphs(traces: Mapping[str, Trace], target: Target) -> Iterator[Find
     """Validation builds no graph that nobody uses."""
     trace = traces["straight"]
     told: set[str] = set()
+    found = [] if held_out(trace) else list(unlooped.graphs_unused(trace))
+    if found:
+        yield from found
+        return
     for call in _validation(trace):
         graphs = [fact for fact in call["outputs"] if fact["grad_fn"]]
         if call["grad_enabled"] and graphs and call["model"] not in told:
@@ -304,7 +313,9 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
                 still.append(
                     (trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum"))
                 )
-    if not judged:
+    hasty = list(_norms_options(trace))
+    yield from hasty
+    if not judged and not hasty:
         raise Vacuous("no normalization layer with running statistics was trained in training mode")
     if still:
         yield error(
@@ -318,6 +329,28 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             hint="leave momentum at 0.1, and call layers with their own buffers",
             layers=len(still),
         )
+
+
+def _norms_options(trace: Trace) -> Iterator[Finding]:
+    """Warn of running statistics that are those of the last batch."""
+    trained = {call["model"] for call in trace.train_calls if call["training"]}
+    for model in sorted(trained & trace.models.keys(), key=trace.name):
+        hasty = [
+            module
+            for module in trace.models[model]["modules"]
+            if _normalizes(module) and finite_number(module["attributes"].get("momentum"))
+        ]
+        hasty = [module for module in hasty if module["attributes"]["momentum"] >= 0.9]
+        if hasty:
+            yield warning(
+                "statistics-move",
+                trace.name(model),
+                "running statistics are nearly those of the last batch alone",
+                cause="torch's momentum is the weight of the new batch: 0.99 of other frameworks is 0.01 here",
+                hint="leave momentum at 0.1",
+                momentum=hasty[0]["attributes"]["momentum"],
+                layers=len(hasty),
+            )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -366,7 +399,7 @@ CHECKS: tuple[Check, ...] = (
         "modes",
         statistics_move,
         proves="running_mean of every layer that ran in training mode left its initial value.",
-        faults=("momentum=0", "statistics reset or never updated"),
+        faults=("momentum=0", "momentum=0.99 as in other frameworks", "statistics reset or never updated"),
         limits="Frozen layers, and layers with loaded statistics, may rest and are not judged.",
     ),
 )

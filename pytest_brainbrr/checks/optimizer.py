@@ -8,8 +8,6 @@ from pytest_brainbrr.checks.iterations import (
     Event,
     declared,
     error,
-    finite_number,
-    no_steps,
     optimizer_name,
     places,
     stepping,
@@ -246,85 +244,6 @@ def no_duplicates(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
             return
 
 
-def rate_positive(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """Some step of every optimizer has a learning rate above zero."""
-    trace = traces["straight"]
-    found = stepping(trace)
-    scheduled = {event["optimizer"] for event in trace.events("scheduler")}
-    for optimizer, own in found.items():
-        rates = [[group.get("lr") for group in turn.step["groups"]] for turn in own]
-        known = [[rate for rate in row if finite_number(rate)] for row in rates]
-        if len(own) < 2 or not all(known):
-            continue
-        resting = next((place for place, row in enumerate(known) if any(row)), len(known))
-        first = next((event["n"] for event in trace.events("scheduler", action="step", optimizer=optimizer)), None)
-        if (
-            3 <= resting < len(known)
-            and first is not None
-            and own[resting - 1].step["n"] < first < own[resting].step["n"]
-        ):
-            yield error(
-                "rate-positive",
-                optimizer_name(trace, optimizer),
-                "the learning rate was 0 until the schedule stepped for the first time, and that came late",
-                cause="a warm-up from 0 that is meant for steps is stepped at the end of an epoch",
-                hint="step a warm-up after every optimizer step, or begin it above 0",
-                steps_at_zero=resting,
-                steps=len(known),
-            )
-        if resting < len(known):
-            continue
-        waiting = optimizer in scheduled and not trace.events("scheduler", action="step", optimizer=optimizer)
-        yield (warning if waiting else error)(
-            "rate-positive",
-            optimizer_name(trace, optimizer),
-            "the learning rate was 0 in every step",
-            cause="a warm-up that is counted in epochs starts at 0"
-            if waiting
-            else "the learning rate is 0 or the schedule multiplies it by 0",
-            hint="check what the optimizer was given, and the schedule's first values",
-            steps=len(own),
-        )
-
-
-def sane(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """Options of the optimizers lie within orders of magnitude of what trains."""
-    trace = traces["straight"]
-    if not trace.steps:
-        raise Vacuous(no_steps(trace))
-    kinds = {event["id"]: str(event["class"]).rpartition(".")[2] for event in trace.events("optimizer")}
-    told: set[tuple[str, str]] = set()
-    for step in trace.steps:
-        kind = kinds.get(step["optimizer"], "")
-        for group in step["groups"]:
-            rate, decay, eps = (group.get(name) for name in ("lr", "weight_decay", "eps"))
-            for name, value, strange, why in (
-                ("weight_decay", decay, finite_number(decay) and decay >= 1.5, "weights shrink faster than they learn"),
-                (
-                    "eps",
-                    eps,
-                    finite_number(eps) and eps >= 0.05 and "Adam" in kind,
-                    "the adaptive scale is drowned and steps become tiny",
-                ),
-                (
-                    "lr",
-                    rate,
-                    finite_number(rate) and rate >= 0.5 and "Adam" in kind,
-                    "every step moves each weight by about this much",
-                ),
-            ):
-                if strange and (kind, name) not in told:
-                    told.add((kind, name))
-                    yield warning(
-                        "optimizer-options",
-                        f"{kind}.{name}",
-                        f"the option is orders of magnitude from what trains: {why}",
-                        cause="a typing error, or a value meant for another optimizer",
-                        hint="compare with the optimizer's default",
-                        value=value,
-                    )
-
-
 CHECKS: tuple[Check, ...] = (
     Check(
         "optimizer-holds-model",
@@ -366,23 +285,5 @@ CHECKS: tuple[Check, ...] = (
         proves="Optimizers with moments over the same parameters take more than one step each.",
         faults=("an optimizer built inside the loop",),
         limits="Rebuilding per epoch or phase is not judged.",
-    ),
-    Check(
-        "rate-positive",
-        "Learning rates are above zero at some step.",
-        "optimizer",
-        rate_positive,
-        proves="No optimizer had a rate of 0 in all its steps.",
-        faults=("lr=0", "a schedule that multiplies by 0"),
-        limits="One group of several at 0 is taken for frozen on purpose.",
-    ),
-    Check(
-        "optimizer-options",
-        "Options are within orders of magnitude of what trains.",
-        "optimizer",
-        sane,
-        proves="Weight decay, eps and learning rate of the steps.",
-        faults=("weight_decay=10", "eps=1.0", "lr=1 for Adam"),
-        limits="Warns only.",
     ),
 )

@@ -260,9 +260,7 @@ def _cleaned_gradients(trace: Trace) -> Iterator[tuple[str, dict[str, object]]]:
             cleaned = [
                 identity
                 for identity, backward in last.items()
-                if identity in backward["raw_nonfinite"]
-                and backward["scale"] is None
-                and grads.get(identity) == "finite"
+                if identity in backward["raw_nonfinite"] and _repaired(grads, identity, backward)
             ]
             if cleaned:
                 yield places(trace, cleaned), {"parameters": len(cleaned)}
@@ -276,6 +274,13 @@ def _cleaned_gradients(trace: Trace) -> Iterator[tuple[str, dict[str, object]]]:
                     and "finite" in used
                 ):
                     yield "<loss>", {"loss_gradients": "not finite"}
+
+
+def _repaired(grads: Mapping[str, str], identity: str, backward: Event) -> bool:
+    """Return whether a gradient that was not finite is so at the step, or is zero beside others that are not."""
+    others = {grads.get(other) for other in backward["touched"] if other not in backward["raw_nonfinite"]}
+    repaired = grads.get(identity) == "finite" and backward["scale"] is None
+    return repaired or (grads.get(identity) == "zero" and "finite" in others)
 
 
 def _nan_inside(call: Event) -> bool:

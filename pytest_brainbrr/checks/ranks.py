@@ -40,6 +40,19 @@ def same_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
         raise Vacuous("weights are sharded over the ranks")
     steps = {pid: [event for event in events if event["kind"] == "step"] for pid, events in ranks.items()}
     names = {pid: [fact["name"] for fact in own[0]["parameters"]] for pid, own in steps.items() if own}
+    wrapped = any(event.get("wrapper") == "DistributedDataParallel" for event in wraps)
+    idle = [pid for pid, events in ranks.items() if not steps[pid] and _backwards(events) > 2]
+    if wrapped and idle and any(len(own) > 2 for own in steps.values()):
+        yield error(
+            "ranks-agree",
+            "<weights>",
+            "some ranks compute gradients and never take a step: they keep their initial weights",
+            cause="optimizer.step() stands behind a condition on the rank",
+            hint="take the step on every rank; gradients are averaged, so all of them stay alike",
+            ranks=len(ranks),
+            without_steps=len(idle),
+        )
+        return
     if len(names) < 2:
         raise Vacuous("fewer than two ranks took steps")
     if len({tuple(own) for own in names.values()}) > 1:
@@ -48,7 +61,6 @@ def same_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
     common = min(len(own) for own in digests)
     apart = [place for place in range(common) if len({own[place] for own in digests}) > 1]
     if len(apart) == common and common:
-        wrapped = any(event.get("wrapper") == "DistributedDataParallel" for event in wraps)
         yield error(
             "ranks-agree",
             "<weights>",
@@ -61,6 +73,10 @@ def same_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Findin
             ranks=len(digests),
             steps=common,
         )
+
+
+def _backwards(events: list[dict[str, Any]]) -> int:
+    return sum(event["kind"] == "backward" for event in events)
 
 
 def own_samples(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:

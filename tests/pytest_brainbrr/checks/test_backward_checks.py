@@ -168,3 +168,47 @@ def test_clip_without_parameters():
 def test_clip_to_nothing():
     assert only("clip-limit", clipped(limit=1e-9)).evidence == {"limit": 1e-9, "norm": 3.0}
     assert passed("clip-limit", clipped(limit=0.01))
+
+
+def empty(closure=False, forward=True):
+    """A loop whose every second step has no backward before it."""
+    story = Story()
+    story.optimizer()
+    for number in range(4):
+        story.zero_grad()
+        call = story.forward() if forward or number % 2 == 0 else None
+        if number % 2 == 0:
+            story.backward([call])
+        story.stepped(grad="finite" if number % 2 == 0 else "none", closure=closure)
+    story.ended()
+    return story
+
+
+def test_a_step_without_any_gradient():
+    assert only("gradients-fresh", empty()).evidence["steps"] == 2
+    assert passed("gradients-fresh", empty(closure=True))
+    assert passed("gradients-fresh", empty(forward=False))
+
+
+def carried(counts):
+    """Steps on so many batches each, every loss divided by two."""
+    story = Story()
+    story.optimizer()
+    story.loader()
+    epoch, place = story.iterate(), 0
+    for count in counts:
+        for number in range(count):
+            call = story.forward(loader=[epoch, place])
+            place += 1
+            story.backward([call], [story.loss(source=call)], before=story.ids if number else (), coefficient=0.5)
+        story.stepped(grad_norm=1.0)
+        story.zero_grad()
+    story.ended()
+    return story
+
+
+def test_batches_left_over_are_carried_into_the_next_epoch():
+    found = only("gradients-accumulate", carried([2, 3, 3]))
+    assert found.evidence["batches"] == [2, 3, 3]
+    assert passed("gradients-accumulate", carried([2, 2, 2]))
+    assert passed("gradients-accumulate", carried([3, 3, 3]))

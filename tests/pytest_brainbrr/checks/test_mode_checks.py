@@ -132,3 +132,39 @@ def test_statistics_that_never_move():
 def test_without_loaders_there_is_no_validation_to_judge():
     for check in ("evaluation-mode", "validation-without-graphs", "validation-is-passive"):
         assert "validation" in vacuous(check, trained(3))
+
+
+def scored(training=False, grad=False, steps=4):
+    """A loop without loaders that measures a loss after each step."""
+    story = Story(modules=[module("drop", "Dropout", (), p=0.1)])
+    story.optimizer()
+    for _ in range(steps):
+        call = story.forward()
+        story.backward([call], [story.loss(source=call)])
+        story.stepped()
+        call = story.forward(training=training, grad=grad)
+        story.loss(source=call, grad_enabled=grad)
+    story.ended()
+    return story
+
+
+def test_validation_without_a_loader():
+    assert only("evaluation-mode", scored(training=True)).severity == "warning"
+    assert only("validation-without-graphs", scored(grad=True)).severity == "warning"
+    assert "no validation" in vacuous("evaluation-mode", scored())
+    assert "no validation" in vacuous("validation-without-graphs", scored())
+
+
+def normalizing(momentum):
+    story = Story(modules=[module("norm", "BatchNorm1d", momentum=momentum, track_running_stats=True)])
+    story.optimizer()
+    for _ in range(3):
+        story.backward([story.forward()])
+        story.stepped()
+    story.ended()
+    return story
+
+
+def test_statistics_of_the_last_batch():
+    assert only("statistics-move", normalizing(0.99)).evidence["momentum"] == 0.99
+    assert vacuous("statistics-move", normalizing(0.1))

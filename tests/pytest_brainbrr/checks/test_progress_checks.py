@@ -156,6 +156,19 @@ def test_dropped_gradients_are_no_repair():
     assert passed("nan-surfaces", story)
 
 
+def test_zeros_in_the_place_of_nan():
+    def story(other):
+        made = Story()
+        made.optimizer()
+        made.backward([made.forward()], raw_nonfinite=["p0"], scale=512.0)
+        made.stepped(each={"p0": {"grad": "zero"}, "p1": {"grad": other}})
+        made.ended()
+        return made
+
+    assert only("nan-surfaces", story("finite")).where == "encoder"
+    assert passed("nan-surfaces", story("zero"))
+
+
 def test_a_repairing_hook():
     story = trained(2, each=None)
     for event in story.events:

@@ -44,6 +44,12 @@ def test_ranks_that_drift_apart():
     assert "sharded" in vacuous("ranks-agree", ranks(wrapper="FullyShardedDataParallel"))
 
 
+def test_one_rank_never_steps():
+    story = ranks()
+    story.events = [event for event in story.events if (event["kind"], event["pid"]) != ("step", 11)]
+    assert only("ranks-agree", story).evidence == {"ranks": 2, "without_steps": 1}
+
+
 def test_ranks_that_see_the_same_samples():
     assert only("ranks-share-work", ranks(inputs=("x", "x"))).evidence == {"batches": 3}
     assert passed("ranks-share-work", ranks())
