@@ -179,6 +179,9 @@ def _logged(trace: Trace) -> Iterator[tuple[str, float]]:
 def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the weights in a best checkpoint with those that were validated so far, and with those that train."""
     trace = traces["straight"]
+    alias = _alias(trace)
+    if alias is not None:
+        return [alias]
     judged = wrong = 0
     for event in trace.checkpoints:
         snapshot = trace.snapshot_of(event)
@@ -200,7 +203,26 @@ def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
         text = "the best checkpoint holds the weights that train, which were never validated"
         cause = "averaged weights are validated and raw ones saved, or the state kept as the best is an alias"
         hint = "save a copy of the weights that were validated, together with their score"
-        yield Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)
+        return [Finding("best-is-validated", "best checkpoint", "error", text, {"checkpoints": wrong}, cause, hint)]
+    return []
+
+
+def _alias(trace: Trace) -> Finding | None:
+    """Return what is wrong with a state dict that was kept as the best, not copied, and used steps later."""
+    cause, hint = "state_dict() returns the live tensors: they go on changing", "keep copy.deepcopy(model.state_dict())"
+    for event in trace.checkpoints:
+        named = bool(BEST.search(str(event["final"] or event["path"])))
+        for path, step in (event.get("taken") or {}).items():
+            if 0 < step < event["step"] and (named or any(BEST.search(part) for part in path.split("/")[:-1])):
+                text = "the weights kept as the best were saved steps later, and are those of that moment"
+                evidence = {"taken_after_step": step, "saved_after_step": event["step"]}
+                return Finding("best-is-validated", "best checkpoint", "error", text, evidence, cause, hint)
+    for event in trace.events("load_state_dict"):
+        if event.get("own") is not None and 0 < event["own"] < event["step"]:
+            text = "weights that were put aside are loaded back, and are the model's present ones: nothing is restored"
+            evidence = {"taken_after_step": event["own"], "loaded_after_step": event["step"]}
+            return Finding("best-is-validated", str(event["what"]), "error", text, evidence, cause, hint)
+    return None
 
 
 def _follows_validation(trace: Trace, event: Mapping[str, Any]) -> bool:

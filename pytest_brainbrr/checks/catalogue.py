@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from pytest_brainbrr.checks import (
     augmentation,
+    averaged_statistics,
     backward,
     best,
     canary,
@@ -60,6 +61,7 @@ CHECKS: tuple[Check, ...] = (
     *schedule.CHECKS,
     *modes.CHECKS,
     *state.CHECKS,
+    *averaged_statistics.CHECKS,
     *memory.CHECKS,
     *configuration.CHECKS,
     *ranks.CHECKS,

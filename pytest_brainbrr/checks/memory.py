@@ -16,6 +16,17 @@ def graphs_end(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     borders = trace.events("memory")
     watched = [event["graphs"] for event in borders][1:]
     census = [event["graph_tensors"] for event in borders if event["graph_tensors"] is not None]
+    hooks = [event["hooks"] for event in borders if event.get("hooks") is not None]
+    if len(hooks) >= 4 and all(a < b for a, b in itertools.pairwise(hooks)):
+        yield error(
+            "graphs-end",
+            "<hooks>",
+            "hooks on the model's modules become more with every step: each call runs all of them",
+            cause="register_forward_hook is called inside the loop, and its handle is never removed",
+            hint="register hooks once, or remove the handle at the end of the iteration",
+            hooks=hooks,
+        )
+        return
     if len(watched) < 3 and len(census) < 3:
         raise Vacuous(trace.lost("memory") or "memory was seen at fewer than three steps after the first")
     nodes = [event.get("graph_nodes") or 0 for event in borders if event["step"] in {2, 4, 6}]
@@ -49,7 +60,7 @@ CHECKS: tuple[Check, ...] = (
         graphs_end,
         proves="Tensors with history do not become more with every step, nor does their history grow with the number "
         "of steps.",
-        faults=("losses.append(loss)", "total += loss", "activations kept for later"),
+        faults=("losses.append(loss)", "total += loss", "activations kept for later", "a hook more with every step"),
         limits="Needs four steps; tensors kept without history are not judged.",
     ),
 )

@@ -20,10 +20,11 @@ def _acts(module: Event) -> bool:
     if "Drop" in kind or kind in {"MultiheadAttention", "LSTM", "GRU", "RNN"}:
         shares = [options.get(name) for name in ("p", "drop_prob", "dropout", "drop_rate")]
         return any(isinstance(share, float) and share > 0 for share in shares)
-    return _normalizes(module) or kind == "RReLU"
+    return normalizes(module) or kind == "RReLU"
 
 
-def _normalizes(module: Event) -> bool:
+def normalizes(module: Event) -> bool:
+    """Return whether a module normalizes with running statistics."""
     return "BatchNorm" in module["class"] and module["attributes"].get("track_running_stats") is not False
 
 
@@ -161,12 +162,13 @@ def _idle(trace: Trace, model: str, call: Event) -> list[str]:
         if module["path"] in call["mixed_modes"] or frozen:
             continue
         mean = buffers.get(f"{module['path']}.running_mean" if module["path"] else "running_mean")
-        if not _normalizes(module) or (mean is not None and _is_zeros(mean)):
+        if not normalizes(module) or (mean is not None and is_zeros(mean)):
             idle.add(module["class"])
     return sorted(idle)
 
 
-def _is_zeros(buffer: Event) -> bool:
+def is_zeros(buffer: Event) -> bool:
+    """Return whether a float32 buffer holds zeros only."""
     size = 4
     for length in buffer["shape"]:
         size *= length
@@ -206,7 +208,7 @@ def evaluation_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
         acting = [module for module in _acting(trace, call["model"]) if _awake(call, module)]
         # Dropout alone may be left on inside of an evaluated model on purpose (Monte-Carlo dropout).
         if not call["training"]:
-            acting = [module for module in acting if _normalizes(module)]
+            acting = [module for module in acting if normalizes(module)]
         if acting:
             told.add(call["model"])
             yield error(
@@ -302,14 +304,14 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             name = f"{module['path']}.running_mean" if module["path"] else "running_mean"
             buffer = buffers.get(name)
             if (
-                not _normalizes(module)
+                not normalizes(module)
                 or buffer is None
                 or module["path"] not in ran
                 or any(not _awake(call, module) for call in own)
             ):
                 continue
             judged = True
-            if _is_zeros({**buffer, "digest": last.get(buffer["id"])}):
+            if is_zeros({**buffer, "digest": last.get(buffer["id"])}):
                 still.append(
                     (trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum"))
                 )
@@ -338,7 +340,7 @@ def _norms_options(trace: Trace) -> Iterator[Finding]:
         hasty = [
             module
             for module in trace.models[model]["modules"]
-            if _normalizes(module) and finite_number(module["attributes"].get("momentum"))
+            if normalizes(module) and finite_number(module["attributes"].get("momentum"))
         ]
         hasty = [module for module in hasty if module["attributes"]["momentum"] >= 0.9]
         if hasty:

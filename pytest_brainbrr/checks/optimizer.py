@@ -232,6 +232,16 @@ def no_duplicates(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
     if not made:
         raise Vacuous(trace.lost("optimizers") or "no torch optimizer was made")
     for event in made:
+        if event.get("overlapping"):
+            yield error(
+                "optimizer-lists-once",
+                places(trace, event["overlapping"]),
+                "different parameters share one piece of memory: each is moved by the gradients of all of them",
+                cause="weights were tied through .data instead of by assigning the parameter itself",
+                hint="tie weights as decoder.weight = embedding.weight",
+                parameters=len(event["overlapping"]),
+            )
+            return
         if event["duplicates"]:
             yield error(
                 "optimizer-lists-once",
@@ -274,7 +284,7 @@ CHECKS: tuple[Check, ...] = (
         "optimizer",
         no_duplicates,
         proves="Identities of the parameters of every optimizer.",
-        faults=("a tied weight listed under both names",),
+        faults=("a tied weight listed under both names", "weights tied through .data"),
         limits="Two optimizers over one parameter are not judged.",
     ),
     Check(

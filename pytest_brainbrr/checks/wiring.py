@@ -1,9 +1,9 @@
-"""What the loss depends on is registered, and units of a layer start different."""
+"""What the loss depends on is registered; units of a layer start different, and are initialized once."""
 
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.iterations import Event, error, places, warning
+from pytest_brainbrr.checks.iterations import Event, error, places, stepping, warning
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -94,6 +94,33 @@ def symmetric(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         )
 
 
+def initialized_once(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
+    """Weights that an optimizer trains are not initialized again."""
+    trace = traces["straight"]
+    found = stepping(trace)
+    again: set[str] = set()
+    for own in found.values():
+        for event in trace.events("initialized"):
+            before = [turn for turn in own if turn.step["n"] < event["n"] and event["parameter"] in turn.parameters]
+            after = [turn for turn in own if turn.step["n"] > event["n"] and event["parameter"] in turn.parameters]
+            if before and after and not _loaded(trace, event["n"], after[0].step["n"]):
+                again.add(event["parameter"])
+    if again:
+        yield error(
+            "initialized-once",
+            places(trace, again),
+            "weights that had been trained were set to initial values again, and the same optimizer went on",
+            cause="reset_parameters() or model.apply(init) is called inside the loop",
+            hint="initialize before the loop; to start over, make a new optimizer as well",
+            parameters=len(again),
+        )
+
+
+def _loaded(trace: Trace, first: int, last: int) -> bool:
+    """Return whether a state was loaded in between: what was initialized is overwritten."""
+    return any(first < event["n"] < last for event in trace.events("load_state_dict"))
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "parameters-registered",
@@ -113,5 +140,14 @@ CHECKS: tuple[Check, ...] = (
         faults=("constant initialization",),
         limits="Zeros are usual in last layers and residual branches; whether they ever move is the business of "
         "gradient flow.",
+    ),
+    Check(
+        "initialized-once",
+        "Trained weights are not initialized again.",
+        "wiring",
+        initialized_once,
+        proves="Between two steps of one optimizer, torch.nn.init did not write into a parameter that both moved.",
+        faults=("reset_parameters() in every epoch", "model.apply(init) after validation"),
+        limits="Only torch.nn.init is seen. Starting over with a new optimizer (cross-validation) is healthy.",
     ),
 )

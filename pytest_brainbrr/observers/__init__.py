@@ -14,6 +14,7 @@ from pytest_brainbrr.observers.copies import Copies
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.environment import Environment
 from pytest_brainbrr.observers.gradients import Gradients
+from pytest_brainbrr.observers.initialization import Initialization
 from pytest_brainbrr.observers.loaders import Loaders
 from pytest_brainbrr.observers.losses import Losses
 from pytest_brainbrr.observers.memory import Memory
@@ -53,6 +54,7 @@ def install(directory: Path, workdir: Path, *, role: str = "main") -> Watch:
         modules,
         Gradients(watch, models, modules),
         optimizers,
+        Initialization(watch),
         Precision(watch, optimizers),
         Schedulers(watch),
         Losses(watch, modules),
@@ -60,7 +62,7 @@ def install(directory: Path, workdir: Path, *, role: str = "main") -> Watch:
         Copies(watch, models),
         Checkpoints(watch, models, snapshots),
         snapshots,
-        Memory(watch),
+        Memory(watch, models),
         Metrics(watch),
         Choices(watch),
         Processes(watch, models),

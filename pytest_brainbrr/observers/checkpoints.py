@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".jo
 class Contents:
     """The flattened content of something saved."""
 
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Any, taken: Mapping[int, tuple[Any, int]] | None = None) -> None:
+        self._known = taken or {}
+        self.taken: dict[str, int] = {}
         self.tensors: dict[str, Any] = {}
         self.scalars: dict[str, Any] = {}
         self.types: dict[str, str] = {}
@@ -44,6 +47,9 @@ class Contents:
             return
         if isinstance(value, Tensor):
             self.tensors[at] = {"shape": list(value.shape), "dtype": short(value.dtype), "digest": digest(value)}
+            reference, step = self._known.get(id(value), (None, 0))
+            if reference is not None and reference() is value:
+                self.taken[at] = step
         elif isinstance(value, bool | int | float) or value is None:
             self.scalars[at] = value
         elif isinstance(value, str):
@@ -78,6 +84,7 @@ class Checkpoints:
         self.watch, self.models, self.snapshots = watch, models, snapshots
         self._depth = 0
         self._wrapped: set[type] = set()
+        self._taken: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
     def install(self) -> None:
         """Wrap the writers, the readers and the state-dict methods."""
@@ -156,7 +163,7 @@ class Checkpoints:
         first = args[0] if args else next((kwargs[key] for key in ("obj", "tensors", "value") if key in kwargs), None)
         to = _destination(place, args, kwargs)
         path = self._written_to(to)
-        contents = Contents(first)
+        contents = Contents(first, self._taken)
         if not contents.tensors and writer in {"pickle", "joblib"}:
             return {}
         if contents.tensors:
@@ -166,6 +173,7 @@ class Checkpoints:
             "writer": writer,
             "overwrote": path is not None and (self.watch.workdir / path).exists(),
             "by": caller(),
+            "taken": contents.taken,
             **contents.fields(),
         }
 
@@ -245,12 +253,22 @@ class Checkpoints:
                 observer._depth -= 1
             with watch.observing("checkpoints"):
                 keys = len(result) if isinstance(result, Mapping) else 0
+                if isinstance(owner, nn.Module):
+                    observer._remember(result)
                 watch.emit(
                     "state_dict", what=type(owner).__name__, id=watch.registry.get(owner), keys=keys, by=caller()
                 )
             return result
 
         return state_dict
+
+    def _remember(self, state: Any) -> None:
+        """Remember when a state dict was taken, by its first tensor: its values go on changing with the model."""
+        self._taken = {key: entry for key, entry in self._taken.items() if entry[0]() is not None}
+        values = state.values() if isinstance(state, Mapping) else ()
+        first = next((value for value in values if isinstance(value, Tensor)), None)
+        if first is not None and not isinstance(first, nn.Parameter):
+            self._taken[id(first)] = (weakref.ref(first), self.watch.borders)
 
     def _wrap_load_state_dict(self, original: Any) -> Any:
         observer = self
@@ -260,10 +278,11 @@ class Checkpoints:
             if watch.busy or not watch.active or observer._depth:
                 return original(owner, *args, **kwargs)
             given = args[0] if args else kwargs.get("state_dict")
-            event: dict[str, Any] = {"missing": [], "unexpected": [], "loaded": None, "raised": None}
+            event: dict[str, Any] = {"missing": [], "unexpected": [], "loaded": None, "own": None, "raised": None}
             with watch.observing("checkpoints"):
                 if isinstance(owner, nn.Module) and isinstance(given, Mapping):
                     own = owner.state_dict()
+                    event["own"] = observer._own_memory(own, given)
                     event["missing"] = [key for key in own if key not in given][:64]
                     event["unexpected"] = [str(key) for key in given if key not in own][:64]
             observer._depth += 1
@@ -278,6 +297,16 @@ class Checkpoints:
                     observer._loaded(owner, given, args, kwargs, event)
 
         return load_state_dict
+
+    def _own_memory(self, own: Mapping[str, Any], given: Mapping[Any, Any]) -> int | None:
+        """Return the step at which the given state was taken, if its tensors are still the module's own memory."""
+        first = next((value for value in given.values() if isinstance(value, Tensor)), None)
+        reference, step = self._taken.get(id(first), (None, 0))
+        if reference is None or reference() is not first:
+            return None
+        pairs = [(value, own.get(key)) for key, value in given.items() if isinstance(value, Tensor) and value.numel()]
+        shared = all(isinstance(mine, Tensor) and mine.data_ptr() == value.data_ptr() for value, mine in pairs)
+        return step if shared and pairs else None
 
     def _loaded(self, owner: Any, given: Any, args: Any, kwargs: Any, event: dict[str, Any]) -> None:
         strict = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.models import Models
 
 PAGE_MB = 4096 / 2**20
 SHARE = 0.02
@@ -21,8 +22,8 @@ MAX_NODES = 50_000
 class Memory:
     """Writes a `memory` event per step."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, watch: Watch, models: Models) -> None:
+        self.watch, self.models = watch, models
         self._census_seconds = 0.0
         self._last = time.perf_counter()
 
@@ -55,6 +56,7 @@ class Memory:
                 cuda_allocated_mb=torch.cuda.memory_allocated() / 2**20 if cuda else None,
                 cuda_reserved_mb=torch.cuda.memory_reserved() / 2**20 if cuda else None,
                 cuda_peak_mb=torch.cuda.max_memory_allocated() / 2**20 if cuda else None,
+                hooks=sum(_hooks(module) for _, _, root in self.models.roots() for module in root.modules()),
                 graphs=len(graphs),
                 tensors=tensors,
                 tensors_mb=size,
@@ -65,6 +67,10 @@ class Memory:
 
 def _holds_graph(tensor: Any) -> bool:
     return tensor is not None and tensor.grad_fn is not None
+
+
+def _hooks(module: torch.nn.Module) -> int:
+    return len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
 
 
 def _resident() -> float | None:

@@ -116,6 +116,7 @@ class Optimizers:
                     for group in groups
                 ],
                 duplicates=sorted({key for key in ids if ids.count(key) > 1}) if len(set(ids)) < len(ids) else [],
+                overlapping=_overlapping(ids, tensors),
                 foreign=[key for key, tensor in zip(ids, tensors, strict=True) if self.models.owner_of(tensor) is None],
                 frozen=[key for key, tensor in zip(ids, tensors, strict=True) if not tensor.requires_grad],
                 non_leaf=[key for key, tensor in zip(ids, tensors, strict=True) if not tensor.is_leaf],
@@ -300,6 +301,15 @@ class Optimizers:
             return wrapper
 
         return make
+
+
+def _overlapping(ids: list[str], tensors: list[Tensor]) -> list[str]:
+    """Return ids of different tensors of equal size that begin at one address."""
+    found: dict[tuple[int, int], set[str]] = {}
+    for key, tensor in zip(ids, tensors, strict=True):
+        if plain(tensor) and tensor.numel() and tensor.is_contiguous():
+            found.setdefault((tensor.data_ptr(), tensor.numel()), set()).add(key)
+    return sorted(key for keys in found.values() if len(keys) > 1 for key in keys)
 
 
 def _gradients(pairs: list[tuple[int, Tensor]]) -> dict[str, Any]:

@@ -189,3 +189,10 @@ def test_nothing_to_judge_without_steps():
     story.ended()
     for check in ("optimizer-holds-model", "optimizer-covers-model", "rate-positive", "optimizer-options"):
         assert "no step" in vacuous(check, story)
+
+
+def test_weights_tied_through_data():
+    story = loop(Story())
+    next(event for event in story.events if event["kind"] == "optimizer")["overlapping"] = ["p0", "p1"]
+    assert only("optimizer-lists-once", story).evidence["parameters"] == 2
+    assert passed("optimizer-lists-once", loop(Story()))
