@@ -64,6 +64,7 @@ def follow(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         still = len(states) >= 3 and all(state == states[0] for state in states) and all(states[0].values())
         if len(states) >= 3:
             judged = True
+        yield from _lagging(trace, identity)
         if not still or len(borders) < 3:
             continue
         # Snapshots, teachers and targets may rest; weights that validation runs on may not.
@@ -83,6 +84,54 @@ def follow(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             )
     if not judged:
         raise Vacuous("copies were seen at fewer than three steps")
+
+
+def _lagging(trace: Trace, identity: str) -> Iterator[Finding]:
+    """An average that moves with every step has moved since the last one when validation runs on it."""
+    borders = _borders(trace, identity)
+    lagging = judged = 0
+    for call in held_out(trace):
+        at = call["step"]
+        around = [borders.get(step) for step in (at - 1, at, at + 1)]
+        if call["grad_enabled"] or None in around or around[0] == around[1] or around[1] == around[2]:
+            continue
+        state = _state_at(trace, call)
+        if state and _same(state, around[1]):
+            lagging += 1
+        judged += bool(state) and (_same(state, around[1]) or _same(state, around[2]))
+    if lagging and lagging == judged:
+        yield warning(
+            "average-follows",
+            "averaged weights",
+            "validation runs on averaged weights that have not taken in the last step yet",
+            cause="the average is updated before the optimizer steps, or after validation",
+            hint="update the average right after the optimizer step",
+            calls=lagging,
+        )
+
+
+def _borders(trace: Trace, identity: str) -> dict[int, dict[str, str | None]]:
+    """Return optimizer steps taken -> state of a copy right after them."""
+    events = trace.events("copy", id=identity)
+    if events:
+        return {event["step"]: event["parameters"] for event in events}
+    return {
+        event["step"]: _named(trace, identity, event["parameters"])
+        for event in trace.events("weights", model=identity, when="step")
+    }
+
+
+def _state_at(trace: Trace, call: Event) -> dict[str, str | None]:
+    events = [
+        event
+        for event in trace.events("weights", model=call["model"])
+        if event["n"] < call["n"] and event["when"] in {"eval_begin", "eval_end", "step", "first_forward"}
+    ]
+    return _named(trace, call["model"], events[-1]["parameters"]) if events else {}
+
+
+def _same(one: Mapping[str, str | None], other: Mapping[str, str | None] | None) -> bool:
+    return bool(other) and all(one.get(name) == digest for name, digest in (other or {}).items())
 
 
 def _is_late(trace: Trace, known: object) -> bool:
@@ -223,9 +272,15 @@ CHECKS: tuple[Check, ...] = (
         "Averaged weights that validation uses follow the model.",
         "state",
         follow,
-        proves="No validation after the second step ran on a copy of the weights that had never moved.",
-        faults=("EMA never updated", "EMA of a copy of the model"),
-        limits="Copies that are not used for validation (best weights, teachers, targets) may rest.",
+        proves=(
+            "No validation after the second step ran on a copy of the weights that had never moved, or that lagged "
+            "behind by a step each time."
+        ),
+        faults=("EMA never updated", "EMA of a copy of the model", "EMA updated before the step"),
+        limits=(
+            "Copies that are not used for validation (best weights, teachers, targets) may rest. A lag only warns, and "
+            "is seen where the average moves with every step."
+        ),
     ),
     Check(
         "average-swapped-out",

@@ -6,11 +6,11 @@ import contextlib
 import pytest
 from data_traces import Story, fact, healthy, label
 
-from pytest_brainbrr.checks import best, checkpoints, determinism, resume, sensitivity, variants
+from pytest_brainbrr.checks import best, checkpoints, determinism, kept, resume, sensitivity, variants
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.targets import Target
 
-ROOMS = (best, checkpoints, determinism, resume, sensitivity, variants)
+ROOMS = (best, checkpoints, determinism, kept, resume, sensitivity, variants)
 CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
 TARGET = Target("any", train=print)
 RESUMABLE = Target("any", train=print, resumable=True)
@@ -230,6 +230,29 @@ def test_best_checkpoint_saved_between_validations_is_judged_by_its_number():
     assert len(judge("best-is-validated", straight=best_between_validations("val_loss"))) == 1
     with pytest.raises(Vacuous):
         judge("best-is-validated", straight=best_between_validations("train_loss"))
+
+
+@pytest.mark.parametrize(
+    ("aliased", "numbers", "count"),
+    [(True, ("best/step", 2), 1), (False, ("best/step", 2), 0), (True, ("best/score", 0.5), 1)],
+)
+def test_best_weights_that_train_on(aliased, numbers, count):
+    story = Story()
+    for step in (1, 2, 3):
+        now = {f"model/{name}": f"{name}-{step}" for name in NAMES}
+        best = {f"best/{name}": f"{name}-{step if aliased else 1}" for name in NAMES}
+        save(story, now | best, scalars=dict([numbers]))
+    found = judge("best-is-kept", straight=story)
+    assert wheres(found) == [("best weights", "error")] * count
+
+
+def test_a_draw_may_replace_the_best():
+    story = Story()
+    for step in (1, 2, 3):
+        story.validate([90, 91])
+        save(story, {"model/a": f"a-{step}", "best/a": f"a-{step}"}, scalars={"best/score": 0.5})
+    with pytest.raises(Vacuous):
+        judge("best-is-kept", straight=story)
 
 
 @pytest.mark.parametrize(("value", "count"), [(1.0, 0), (87.5, 0), (640.0, 1), (-0.2, 1)])

@@ -4,7 +4,7 @@ import pytest
 from training_traces import Story, module, only, passed, trained, vacuous
 
 
-def averaged(*, moves=True, swapped_out=True, validated=True, steps=4):
+def averaged(*, moves=True, swapped_out=True, validated=True, lags=False, steps=4):
     """A loop with an average that validation is run on, swapped in and out."""
     story = Story()
     story.optimizer()
@@ -20,8 +20,10 @@ def averaged(*, moves=True, swapped_out=True, validated=True, steps=4):
         story.backward([call])
         story.stepped()
         story.weights(state=f"net-{number}")
-        average = f"avg-{number}" if moves else "avg-0"
-        named = {name: f"{key}-{average}" for key, name in story.names.items()}
+        # Copies are recorded right after the step, before the trainer's own code goes on.
+        recorded, average = average, f"avg-{number + 1}" if moves else "avg-0"
+        recorded = average if lags else recorded
+        named = {name: f"{key}-{recorded}" for key, name in story.names.items()}
         story.add(
             "copy",
             id="c0",
@@ -47,6 +49,12 @@ def averaged(*, moves=True, swapped_out=True, validated=True, steps=4):
 def test_an_average_that_never_moves():
     assert only("average-follows", averaged(moves=False)).where == "averaged weights"
     assert passed("average-follows", averaged())
+
+
+def test_an_average_that_lags_behind_by_a_step():
+    found = only("average-follows", averaged(lags=True))
+    assert (found.where, found.severity) == ("averaged weights", "warning")
+    assert passed("average-follows", averaged(lags=True, validated=False))
 
 
 def test_a_copy_at_rest_that_nobody_validates():
