@@ -47,7 +47,7 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.observers import install
     from pytest_brainbrr.observers.limit import Limit
     from pytest_brainbrr.probes import Probes
-    from pytest_brainbrr.relabeling import Relabeling
+    from pytest_brainbrr.relabeling import PaddedLabels, Relabeling
     from pytest_brainbrr.rereading import Rereading
 
     ranks.announce(spec)
@@ -73,7 +73,7 @@ def execute(spec: Spec) -> int:
         from pytest_brainbrr.canary import Canary
 
         Canary(watch).install()
-    Relabeling(watch, spec.relabel).install()
+    (PaddedLabels if spec.plan == "padded" else Relabeling)(watch, spec.relabel).install()
     rereading = Rereading(watch, spec)
     rereading.install()
 

@@ -10,6 +10,7 @@ from pytest_brainbrr.checks.feeds import Feed, argument, losses_of, same_bytes, 
 from pytest_brainbrr.trace import Trace
 
 MAX_VALUES = 16
+SHORTEST = 4
 
 
 def label_places(trace: Trace) -> list[dict[str, Any]]:
@@ -45,6 +46,52 @@ def label_places(trace: Trace) -> list[dict[str, Any]]:
                 "sure": batch["loader"] in known,
             }
     return list(places.values())
+
+
+def padded_places(trace: Trace) -> list[dict[str, Any]]:
+    """Return a place per label tensor of training with a label per sample, beside a mask or lengths and a signal.
+
+    Whether the signal really is padded as the mask or the lengths say is decided when the batch comes again.
+    """
+    places = []
+    known = {(place["epoch"], place["position"], place["at"]): place["sure"] for place in label_places(trace)}
+    for feed in train_feeds(trace):
+        batch = feed.batch
+        if batch is None:
+            continue
+        for label in batch["tensors"]:
+            # Where no loss was seen, what is neither input nor mask may be the label or a weight of samples.
+            if not known.get((batch["epoch"], batch["position"], label["at"])):
+                continue
+            if len(label["shape"]) != 2 or label["shape"][1] < SHORTEST:
+                continue
+            signals = [part["at"] for part in batch["tensors"] if _spans(part, label)]
+            masks = [part["at"] for part in batch["tensors"] if part is not label and _tells_padding(part, label)]
+            if signals and masks:
+                places.append(
+                    {
+                        "epoch": batch["epoch"],
+                        "position": batch["position"],
+                        "at": label["at"],
+                        "digest": label["digest"],
+                        "signal": signals[0],
+                        "masks": masks,
+                    }
+                )
+    return places
+
+
+def _spans(part: Any, label: Any) -> bool:
+    """Return whether a tensor has channels over the same samples as the label."""
+    shape, (rows, length) = part["shape"], label["shape"]
+    return len(shape) == 3 and shape[0] == rows and length in shape[1:] and "float" in part["dtype"]
+
+
+def _tells_padding(part: Any, label: Any) -> bool:
+    rows, length = label["shape"]
+    if part["shape"] == [rows, length]:
+        return part["dtype"] == "bool" or ("int" in part["dtype"] and part["values"] == [0.0, 1.0])
+    return part["shape"] == [rows] and "int" in part["dtype"] and part["max"] is not None and part["max"] <= length
 
 
 def is_target(loss: dict[str, Any], label: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Change the labels of batches where loaders hand them out: the `relabeled` run. Invasive, in this plan only.
+"""Change the labels of batches where loaders hand them out: the `relabeled` and `padded` runs. Invasive, only there.
 
 Labels are moved to other samples of their batch; where that changes nothing (and at every other batch, for labels of
 one value per sample) each value is replaced by the next one of those seen in the run. Type, shape and the set of
@@ -83,6 +83,60 @@ class Relabeling:
             result={"columns": columns},
             raised=None,
         )
+
+
+class PaddedLabels:
+    """Changes labels where the signal is padded, and nothing else: the `padded` run."""
+
+    def __init__(self, watch: Watch, places: Sequence[Mapping[str, Any]]) -> None:
+        self.watch = watch
+        self._places: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+        for place in places:
+            self._places.setdefault((place["epoch"], place["position"]), []).append(place)
+
+    def install(self) -> None:
+        """Ask loaders for their batches."""
+        if self._places:
+            self.watch.shared["change_batch"] = self.change
+
+    def change(self, epoch: str, position: int, batch: Any) -> Any:
+        """Return the batch with other labels under its padding, or as it is."""
+        for place in self._places.get((epoch, position), ()):
+            parts = dict(leaves(batch))
+            label, signal = parts.get(place["at"]), parts.get(place["signal"])
+            if not isinstance(label, Tensor) or not isinstance(signal, Tensor) or digest(label) != place["digest"]:
+                continue
+            under = padding(signal, label.shape[1])
+            said = [told for at in place["masks"] if (told := agreement(parts.get(at), under)) is not None]
+            # Negative numbers mark what a loss is to leave out: they stay.
+            changed = torch.where(under & (label >= 0), (1 - label.float()).abs().to(label.dtype), label)
+            if not said or torch.equal(changed, label):
+                continue
+            batch = replaced(batch, place["at"], changed)
+            rows = int((changed != label).any(1).sum())
+            how = "under padding" if all(said) else "under padding, which the mask has elsewhere"
+            self.watch.emit("relabel", epoch=epoch, position=position, at=place["at"], how=how, sure=True, rows=rows)
+        return batch
+
+
+def padding(signal: Tensor, length: int) -> Tensor:
+    """Return (rows, length): where all channels are zero from there to the end, or from the beginning to there."""
+    channels = 2 if signal.shape[1] == length else 1
+    empty = (signal == 0).all(channels)
+    return empty.int().cumprod(1).bool() | empty.flip(1).int().cumprod(1).flip(1).bool()
+
+
+def agreement(mask: Any, under: Tensor) -> bool | None:
+    """Return whether a mask or lengths name just these places, or all others; None: not even as many in each row."""
+    if not isinstance(mask, Tensor) or not bool(under.any()) or bool(under.any(1).all()):
+        return None
+    if mask.dim() == 1:
+        return True if torch.equal(mask.long(), (~under).sum(1)) else None
+    mask = mask.bool()
+    for places in (mask, ~mask):
+        if torch.equal(places.sum(1), under.sum(1)):
+            return torch.equal(places, under)
+    return None
 
 
 def other_labels(label: Tensor, values: Sequence[float] | None, *, turn: int = 0) -> tuple[Tensor | None, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.checks.feeds import validation_feeds
-from pytest_brainbrr.label_places import label_places
+from pytest_brainbrr.label_places import label_places, padded_places
 from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.processes import execute, start_early
@@ -126,15 +126,23 @@ class Runs:
             files = held_out(self.done["straight"].trace) if self.target.prepare is not None else []
             reason = None if files else "no held-out file that could be changed was laid out by prepare and read"
             self._plan(first, "touched", reason, touch=files)
-        if "relabeled" in plans:
-            places = label_places(self.done["straight"].trace)
-            reason = None if places else "no label was seen in the batches of a torch loader"
-            self._plan(first, "relabeled", reason, relabel=places, limit=self._validated())
+        self._other_labels(plans, first)
         if "unwatched" in plans:
             self._plan(first, "unwatched", None, watched=False)
         if plans & {"stopped", "resumed", "reload", "probe"}:
             first.append(self._stopped())
         return first
+
+    def _other_labels(self, plans: set[str], first: list[Spec]) -> None:
+        trace = self.done["straight"].trace
+        if "relabeled" in plans:
+            places = label_places(trace)
+            reason = None if places else "no label was seen in the batches of a torch loader"
+            self._plan(first, "relabeled", reason, relabel=places, limit=self._validated())
+        if "padded" in plans:
+            places = padded_places(trace)
+            reason = None if places else "no batch with a label per sample beside a mask or lengths was seen"
+            self._plan(first, "padded", reason, relabel=places, limit=min(2, self.steps))
 
     def _validated(self) -> int:
         """Return after how many steps, at least two, the first validation has been."""

@@ -445,12 +445,12 @@ VOCABULARY: dict[str, Kind] = {
         "Facts are taken of what the loader hands out: collated, before the trainer moves or changes it.",
     ),
     "relabel": Kind(
-        "relabeled plan only: a label tensor of a batch was changed; its `batch` event shows it unchanged",
+        "relabeled and padded plans only: a label tensor of a batch was changed; its `batch` event shows it unchanged",
         {
             "epoch": "i1",
             "position": "of the batch in its pass",
             "at": "place of the tensor",
-            "how": "moved (to other samples) or replaced (by other values)",
+            "how": "moved (to other samples), replaced (by other values), under padding (of the signal), or that and `which the mask has elsewhere`",
             "sure": "whether it is known to be a label: a loss took it for its target",
             "rows": "samples whose label changed",
         },

@@ -338,6 +338,11 @@ CHECKS: tuple[Check, ...] = (
             "batches left over carried into the next epoch",
             "accumulation declared and not done",
         ),
-        limits="Seen where micro-batches come from one torch loader and the loss from torch.nn.functional.",
+        limits=(
+            "Seen where micro-batches come from one torch loader and the loss from torch.nn.functional. Judged by the "
+            "coefficient of each loss in what backward was called on, not by computing gradients again for one large "
+            "batch: that would also judge how micro-batches of unequal size are weighted, in which sound trainers "
+            "differ."
+        ),
     ),
 )

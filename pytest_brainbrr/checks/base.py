@@ -27,6 +27,7 @@ PLANS: Mapping[str, str] = {
     "non_finite": "data with NaN or infinity in the signal",
     "canary": "recordings with a tone per channel and known bursts, one step",
     "relabeled": "labels are changed where loaders hand them out, up to the first validation",
+    "padded": "labels are changed where the signal beside them is padding, two steps",
     "touched": "a held-out file is changed after `prepare`; training must not change",
     "unwatched": "the same without observers, to prove that watching changes nothing",
 }

@@ -45,6 +45,31 @@ def judge_effect(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     yield Finding("labels-matter", "loss", "warning", text, evidence, cause, hint)
 
 
+def judge_padding(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Compare training with the run whose labels were changed where the signal is padding: nothing may differ."""
+    one, other = traces["straight"], traces["padded"]
+    changed = other.events("relabel", after=True)
+    if not changed:
+        raise Vacuous("no signal was padded as its mask or its lengths say, with labels there that could be changed")
+    for reason in noisy(traces):
+        raise Vacuous(reason)
+    before, after = _training(one), _training(other)
+    count = min(len(before), len(after))
+    if not count:
+        raise Vacuous("no backward and no step was seen in both runs")
+    if before[:count] == after[:count]:
+        return
+    text = "labels where the signal is padding have influence on the loss"
+    evidence = {"batches": len(changed)}
+    hint = "mask the loss by what is real, and pad signals, labels and mask on the same side"
+    if any("elsewhere" in event["how"] for event in changed):
+        cause = "signals are padded on one side, labels and mask on the other"
+        yield Finding("padding-left-out", "loss", "error", text, evidence, cause, hint)
+        return
+    cause = "the mask is inverted, or not applied to the loss"
+    yield Finding("padding-left-out", "loss", "warning", text, evidence, cause, hint)
+
+
 def _training(trace: Trace) -> list[Any]:
     """Return what training computes, in order: roots and norms of gradients, and weights after each step."""
     found: list[Any] = [
@@ -118,6 +143,20 @@ def _lines(trace: Trace) -> list[str] | None:
 
 
 CHECKS: tuple[Check, ...] = (
+    Check(
+        "padding-left-out",
+        "Labels under padding do not count",
+        "labels",
+        judge_padding,
+        needs=("straight", "padded"),
+        wants=("repeat",),
+        proves="With other labels where the signal is padding, loss and gradients of training stay the same.",
+        faults=("padding averaged into the loss", "mask inverted", "signals and labels padded on opposite sides"),
+        limits=(
+            "Signals padded with zeros, a label per sample, and a mask or lengths in the batch that say how much is "
+            "padding. A warning, since padding may be meant to count; an error where the mask lies on the other side."
+        ),
+    ),
     Check(
         "labels-matter",
         "The loss depends on the labels",

@@ -5,7 +5,7 @@ from data_traces import Story, digest, fact, label
 
 from pytest_brainbrr.checks import label_effect, labels, leaks
 from pytest_brainbrr.checks.base import Vacuous
-from pytest_brainbrr.label_places import label_places
+from pytest_brainbrr.label_places import label_places, padded_places
 from pytest_brainbrr.targets import Target
 
 ROOMS = (label_effect, labels, leaks)
@@ -101,3 +101,47 @@ def test_places_are_those_that_reached_a_loss():
     assert places[0]["digest"] == label("1", [0, 1, 0, 1])["digest"]
     assert places[0]["values"] == [0.0, 1.0]
     assert places[0]["sure"]
+
+
+def padded(*, root=0.5, how=None):
+    """One step on windows of unequal length, with a mask beside the labels."""
+    story = Story()
+    story.dataset("d1"), story.loader("l1", "d1"), story.begin("l1")
+    rows = range(4)
+    parts = [
+        fact("x", rows, shape=(8, 2)),
+        fact("y", rows, shape=(8,), dtype="float", digest="labels"),
+        fact("valid", rows, shape=(8,), dtype="bool", digest="mask"),
+    ]
+    batch = story.batch(rows, tensors=parts)
+    if how is not None:
+        story.add("relabel", epoch="l1-i1", position=0, at="y", how=how, sure=True, rows=2)
+    call = story.forward(batch, x=parts[0])
+    story.loss(call, parts[1])
+    backward = story.backward(call, value=root)
+    backward["raw_norms"] = {"p0": root}
+    story.optimize(digest=digest(root))
+    return story.trace()
+
+
+@pytest.mark.parametrize(
+    ("root", "how", "severities"),
+    [
+        (0.5, "under padding", []),
+        (0.6, "under padding", ["warning"]),
+        (0.6, "under padding, which the mask has elsewhere", ["error"]),
+    ],
+    ids=["masked", "padding counts", "padded on opposite sides"],
+)
+def test_labels_under_padding(root, how, severities):
+    traces = {"straight": padded(), "padded": padded(root=root, how=how)}
+    found = list(CHECKS["padding-left-out"].judge(traces, TARGET))
+    assert [finding.severity for finding in found] == severities
+
+
+def test_without_padding_there_is_nothing_to_leave_out():
+    with pytest.raises(Vacuous, match="no signal was padded"):
+        list(CHECKS["padding-left-out"].judge({"straight": padded(), "padded": padded()}, TARGET))
+    (place,) = padded_places(padded())
+    assert (place["at"], place["signal"], place["masks"]) == ("y", "x", ["valid"])
+    assert padded_places(run()) == []

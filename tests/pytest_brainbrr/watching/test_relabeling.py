@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from pytest_brainbrr.observers.telling import telling
-from pytest_brainbrr.relabeling import other_labels, replaced
+from pytest_brainbrr.relabeling import agreement, other_labels, padding, replaced
 
 
 class Pair(NamedTuple):
@@ -85,3 +85,31 @@ def test_shapes_and_labels_that_cannot_be_compared():
     assert telling(torch.randn(3, 4), label) is None
     assert telling(torch.randn(4, 4), torch.ones(4)) is None
     assert telling(torch.randn(4, 4), torch.arange(4 * 8).reshape(4, 8) % 3) is None
+
+
+def ragged(lengths=(6, 8, 4), *, left=False):
+    signal = torch.randn(3, 8, 2, generator=torch.Generator().manual_seed(0))
+    for row, length in enumerate(lengths):
+        signal[row, slice(0, 8 - length) if left else slice(length, 8)] = 0
+    return signal
+
+
+def test_padding_is_where_all_channels_are_zero_to_the_end():
+    lengths = torch.tensor([6, 8, 4])
+    valid = torch.arange(8) < lengths[:, None]
+    assert torch.equal(padding(ragged(), 8), ~valid)
+    assert torch.equal(padding(ragged().transpose(1, 2), 8), ~valid)
+    assert padding(ragged(left=True), 8).sum(1).tolist() == [2, 0, 4]
+
+
+def test_masks_and_lengths_that_tell_the_padding():
+    lengths = torch.tensor([6, 8, 4])
+    valid = torch.arange(8) < lengths[:, None]
+    under = padding(ragged(), 8)
+    assert agreement(valid, under) is True
+    assert agreement(~valid, under) is True
+    assert agreement(lengths, under) is True
+    assert agreement(valid, padding(ragged(left=True), 8)) is False
+    assert agreement(torch.tensor([8, 8, 4]), under) is None
+    assert agreement(torch.ones(3, 8, dtype=torch.bool), under) is None
+    assert agreement(valid, torch.zeros_like(under)) is None
