@@ -9,6 +9,7 @@ from typing import Any
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.checkpoints import BEST, held
 from pytest_brainbrr.checks.feeds import validation_feeds, validation_passes
+from pytest_brainbrr.checks.kept import changed_best
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -179,7 +180,7 @@ def _logged(trace: Trace) -> Iterator[tuple[str, float]]:
 def judge_validated(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the weights in a best checkpoint with those that were validated so far, and with those that train."""
     trace = traces["straight"]
-    alias = _alias(trace)
+    alias = _alias(trace) or changed_best(trace)
     if alias is not None:
         return [alias]
     judged = wrong = 0

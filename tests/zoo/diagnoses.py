@@ -140,7 +140,7 @@ DIAGNOSES = {
     "stale-validation-outputs": "validation-fresh",
     "metrics-on-training-data": "split-disjoint held-out-read",
     "metric-over-wrong-axis": "metric-range metric-axis",
-    "best-aliases-live-weights": "best-is-validated best-is-kept",
+    "best-aliases-live-weights": "best-is-validated",
     # Lightning
     "lit-softmax-before-cross-entropy": "loss-input-kind",
     "lit-loss-not-returned": "steps-taken",
