@@ -88,7 +88,10 @@ def _spans(part: Any, label: Any) -> bool:
 
 
 def _tells_padding(part: Any, label: Any) -> bool:
+    """Return whether a tensor may be a mask or lengths that leave something out."""
     rows, length = label["shape"]
+    if part["constant"]:
+        return False
     if part["shape"] == [rows, length]:
         return part["dtype"] == "bool" or ("int" in part["dtype"] and part["values"] == [0.0, 1.0])
     return part["shape"] == [rows] and "int" in part["dtype"] and part["max"] is not None and part["max"] <= length
