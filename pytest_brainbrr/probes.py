@@ -138,8 +138,11 @@ class Probes:
         signals = _signals(args, kwargs)
         if not signals:
             return None
+        changed = {at: tensor.flip(-1) * 0.5 + tensor.std() for at, tensor in signals}
+        if all(torch.equal(changed[at], tensor) for at, tensor in signals):
+            return None  # A state that is still all zeros cannot be changed this way.
         first = _call(module, args, kwargs)
-        other = _replaced(args, kwargs, {at: tensor.flip(-1) * 0.5 + tensor.std() for at, tensor in signals})
+        other = _replaced(args, kwargs, changed)
         second = _call(module, *other)
         difference = max((_difference(a, b) for (_, a), (_, b) in zip(first, second, strict=True)), default=0.0)
         return {"changed": difference > 0.0, "difference": difference}

@@ -11,6 +11,11 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+INITIAL = re.compile(
+    r"(^|[/._-])(init|initial|rewind|original|before|pretrained|anchor|theta_?0|w0)([/._-]|$|weights|state|params|model)",
+    re.IGNORECASE,
+)
+"""Names under which the weights from before training are kept on purpose."""
 BEST = re.compile(r"best", re.IGNORECASE)
 LEAST, MOST = 0.3, 0.5
 """Share of a model's tensors that a checkpoint must name to be judged as holding that model."""
@@ -54,7 +59,9 @@ def judge_current(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
             start = initial.get(label, {})
             moved = {name for name, digest in tensors.items() if digest != start.get(name) and name in start}
             sets = {
-                prefix: kept for prefix, kept in held(checkpoint, tensors).items() if len(kept) > MOST * len(tensors)
+                prefix: kept
+                for prefix, kept in held(checkpoint, tensors).items()
+                if len(kept) > MOST * len(tensors) and not INITIAL.search(f"{_kind(checkpoint)}/{prefix}")
             }
             if not moved or not sets:
                 continue
@@ -201,6 +208,8 @@ def judge_atomic(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     written = [event for event in trace.checkpoints if event["atomic"] is not None]
     if not written:
         raise Vacuous("the run wrote no checkpoint")
+    if not _relied_on(traces.get("resumed")):
+        raise Vacuous("no run was seen that resumes from a checkpoint")
     risky = [event for event in written if event["overwrote"] and event["atomic"] is False and _resumable(event)]
     for event in risky:
         before = {other["final"] for other in written if other["n"] < event["n"] and _resumable(other)}
@@ -214,6 +223,15 @@ def judge_atomic(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
             "checkpoint-atomic", f"checkpoint {_kind(event)}", "warning", text, {"writer": event["writer"]}, cause, hint
         )
         return
+
+
+def _relied_on(resumed: Trace | None) -> bool:
+    """Return whether the trainer reads back what it is told to resume from: then a crash while writing matters."""
+    wanted = resumed.process.get("resume_from") if resumed is not None else None
+    if resumed is None or wanted is None:
+        return False
+    reads = [*resumed.events("checkpoint_read", after=True), *resumed.events("file_open", mode="read", after=True)]
+    return any(PurePosixPath(str(event["path"])).is_relative_to(str(wanted)) for event in reads if event["path"])
 
 
 def _resumable(event: Mapping[str, Any]) -> bool:
@@ -275,7 +293,10 @@ CHECKS: tuple[Check, ...] = (
             "present ones."
         ),
         faults=("state captured once at the start", "state of another model object saved"),
-        limits="Checkpoints that keep earlier, best weights are recognised and left alone.",
+        limits=(
+            "Checkpoints that keep earlier, best weights are recognised and left alone, and so are weights whose name "
+            "says that they are the initial ones."
+        ),
     ),
     Check(
         "checkpoint-complete",
@@ -304,8 +325,12 @@ CHECKS: tuple[Check, ...] = (
         "The last checkpoint survives a crash while writing",
         "checkpoint",
         judge_atomic,
+        wants=("resumed",),
         proves="The only checkpoint to resume from is not overwritten under its final name.",
         faults=("checkpoint written in place",),
-        limits="A warning. Checkpoints of weights alone are not judged.",
+        limits=(
+            "A warning. Checkpoints of weights alone are not judged, nor those of trainers that were not seen to "
+            "resume from one."
+        ),
     ),
 )

@@ -198,7 +198,9 @@ def telling_rows(fact: Fact) -> dict[str, int]:
 
 
 def telling_forms(fact: Fact) -> dict[str, int]:
-    """Return form -> row: equal forms are one signal up to scale and offset."""
+    """Return form -> row: equal forms are one signal up to scale and offset; empty for tokens and short rows."""
+    if "float" not in fact["dtype"] or elements(fact) < SMALLEST_INTEGER_ROW * fact["shape"][0]:
+        return {}
     return _unique(fact.get("forms") or [], kind=f"form:{list(fact['shape'][1:])}")
 
 

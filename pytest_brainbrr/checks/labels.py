@@ -39,9 +39,14 @@ def _numbers(fact: Fact) -> tuple[int, int]:
 def judge_vary(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Look at the labels that training was given: one value throughout teaches nothing."""
     trace = traces["straight"]
-    targets = [label for _, _, _, label in pairs(trace)]
-    if not targets:
+    found = list(pairs(trace))
+    if not found:
         raise Vacuous("no loss was seen with a label that a watched loader delivered")
+    targets = [label for _, _, _, label in found]
+    if len({(given["min"], given["max"]) for _, _, given, _ in found}) > 1:
+        if len({(label["min"], label["max"]) for label in targets}) > 1:
+            return []
+        raise Vacuous("the losses' targets vary although the loader's labels do not: they are no labels of this task")
     rows = sum(given["shape"][0] if given["shape"] else 1 for given in targets)
     values = {(given["min"], given["max"]) for given in targets}
     if len(values) > 1 or rows < ENOUGH:
@@ -67,6 +72,8 @@ def judge_reach_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Fi
     trace = traces["straight"]
     found = list(pairs(trace))
     itself = [loss for feed in train_feeds(trace) for loss in losses_of(trace, feed) if _of_itself(loss)]
+    if itself and all(loss["step"] == 0 for loss in itself):
+        itself = []  # Equal before anything was learned: a copy, an identity, an image begun from its own target.
     if itself:
         text = "the loss compares the prediction with itself"
         cause = "the detached prediction is handed over in the place of the label"

@@ -23,6 +23,8 @@ ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", 
 LOGITS = frozenset({"binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "soft_margin_loss"})
 SQUASHED = frozenset({"SigmoidBackward0", "SoftmaxBackward0", "SafeSoftmaxBackward0"})
 SIGNED = LOGITS | {"binary_cross_entropy"}
+SURE = 1e-5
+"""Relative difference below which a root is the sum of the losses seen and nothing else."""
 
 
 def _training_losses(trace: Trace) -> list[Event]:
@@ -182,7 +184,9 @@ def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     )
 
 
-def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> list[float] | None:
+def _explained(
+    backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event], close: float = 1e-3
+) -> list[float] | None:
     """Return the coefficients of the losses if the root is nothing but their weighted sum; None if more, or unknown."""
     root = (backward["root"] or {}).get("mean")
     if not backward["losses"] or not finite_number(root):
@@ -195,7 +199,7 @@ def _explained(backward: Event, grads: Mapping[int, Event], losses: Mapping[int,
             return None
         total += coefficient * value
         coefficients.append(coefficient)
-    return coefficients if abs(total - root) <= 1e-3 * max(abs(root), 1e-12) else None
+    return coefficients if abs(total - root) <= close * max(abs(root), 1e-12) else None
 
 
 def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -310,6 +314,8 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     ]
     if not reached:
         raise Vacuous(_no_loss(trace))
+    if any(_explained(backward, grads, losses, SURE) is None for backward, _ in reached):
+        raise Vacuous("the losses are not all of the root: a sum of terms is one objective of its author's making")
     for backward, number in reached:
         loss, coefficient = losses[number], (grads.get(number) or {}).get("output_grad")
         rows = (prediction(loss) or {}).get("shape") or [1]
@@ -379,7 +385,7 @@ CHECKS: tuple[Check, ...] = (
         "A summed loss is divided before backward.",
         "loss",
         summed,
-        proves="The coefficient of a summed loss in the root is not 1.",
+        proves="The coefficient of a summed loss that is all of the root is not 1.",
         faults=("reduction='sum'",),
         limits="Warns only: some objectives are sums on purpose.",
     ),

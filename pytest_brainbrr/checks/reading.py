@@ -14,6 +14,10 @@ from pytest_brainbrr.trace import Trace
 VOLTS = 1e-4
 """Inputs of a smaller root mean square are no standardised signal, and no microvolts."""
 NEAR = 1e-5
+WINDOW = 32
+"""Fewer numbers than this may all be zero in a healthy sample: coordinates, states, a truth table."""
+LATER = re.compile(r"(^|[^a-z])(test|tst|hold[-_]?out|unlabell?ed)([^a-z]|$)", re.IGNORECASE)
+"""Names of files that training has no business with."""
 SUBSET_SWITCH = re.compile(r"LIMIT|SUBSET|DEBUG|FAST|SMOKE|MAX_FILES|N_FILES", re.IGNORECASE)
 
 
@@ -32,8 +36,8 @@ def judge_constant(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
         text = "every input of every training call is all zeros"
         return [Finding("inputs-alive", "model input", "error", text, evidence, cause, hint)]
     rows, zeros = 0, 0
-    for _, fact in given:
-        energies = fact.get("row_rms") or []
+    for feed in train_feeds(trace):
+        energies = _energies(feed)
         rows += len(energies)
         zeros += sum(energy == 0 for energy in energies)
     if zeros:
@@ -48,6 +52,16 @@ def judge_constant(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
         hint = "leave the channel out, interpolate it, or refuse such recordings; do not replace NaN by zero"
         return [Finding("inputs-alive", "channels", "warning", text, {"channels": sorted(dead)[:8]}, cause, hint)]
     return []
+
+
+def _energies(feed: Feed) -> list[float]:
+    """Return the energy of each window of a call. A state, mask or second signal beside it may be zero on its own."""
+    windows = [fact for fact in feed.inputs if _signal(fact) and fact.get("row_rms")]
+    wide = [fact for fact in windows if elements(fact) >= WINDOW * fact["shape"][0]]
+    if not wide or (len(feed.inputs) > 1 and any(fact["constant"] and fact["min"] == 0 for fact in wide)):
+        return []
+    sides = [fact["row_rms"] for fact in windows if fact["shape"][0] == wide[0]["shape"][0]]
+    return [max(energies) for energies in zip(*sides, strict=True)]
 
 
 def judge_finite(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -145,9 +159,12 @@ def judge_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
         raise Vacuous("an environment variable limits what is read")
     early = {_posix(event) for event in opened if event["n"] < first["n"]}
     late = {str(PurePosixPath(_posix(event)).parent) for event in opened if event["n"] >= first["n"]}
+    made = _made(trace)
     folders: dict[tuple[str, str], list[str]] = {}
     for event in trace.events("file_left", role=None, after=True):
         path = PurePosixPath(_posix(event))
+        if (str(path) in made and str(path) not in early) or LATER.search(path.stem):
+            continue
         folders.setdefault((str(path.parent), path.suffix), []).append(str(path))
     found, judged = [], False
     for (folder, suffix), paths in sorted(folders.items()):
@@ -175,6 +192,15 @@ def judge_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     ]
 
 
+def _made(trace: Trace) -> set[str]:
+    """Return the files that the trainer wrote itself."""
+    written = [event["path"] for event in trace.events("file_open", mode="write", role=None, after=True)]
+    for event in trace.events("checkpoint_write", role=None, after=True):
+        written += [event["path"], event.get("final")]
+    written += [event["to"] for event in trace.events("rename", role=None, after=True)]
+    return {str(path).replace("\\", "/") for path in written if path}
+
+
 def _posix(event: Mapping[str, Any]) -> str:
     return str(event["path"]).replace("\\", "/")
 
@@ -190,7 +216,10 @@ CHECKS: tuple[Check, ...] = (
             "reported."
         ),
         faults=("unreadable files become zeros", "NaN of a dead channel painted over", "signal multiplied by zero"),
-        limits="Windows of zeros and flat channels occur in real recordings: they warn.",
+        limits=(
+            "Windows of zeros and flat channels occur in real recordings: they warn. Rows of a few numbers, and "
+            "states, masks and second signals that are zero beside others, are left alone."
+        ),
     ),
     Check(
         "inputs-finite",
@@ -226,6 +255,9 @@ CHECKS: tuple[Check, ...] = (
         judge_files,
         proves="In folders that are read before the first step, no file of the same kind is left out.",
         faults=("debugging slice left in", "file pattern too narrow"),
-        limits="A warning; folders read lazily and runs with a declared limit in the environment are not judged.",
+        limits=(
+            "A warning; folders read lazily and runs with a declared limit in the environment are not judged. Files "
+            "that the trainer wrote itself, and those named for a test, do not count."
+        ),
     ),
 )

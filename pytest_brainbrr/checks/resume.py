@@ -118,6 +118,11 @@ def judge_continues(traces: Mapping[str, Trace], target: Target) -> Iterable[Fin
     equal = all(whole[key].get("digest") == again[key].get("digest") for key in shared)
     parts = list(_parts(traces, target, written, taken, equal=equal))
     if not equal and not parts:
+        if _drawn_anew(straight, resumed, max(taken.values(), default=0)):
+            raise Vacuous(
+                "the resumed run goes on in the middle of an epoch with the same samples, which loader workers "
+                "augment by draws of their own"
+            )
         first = min(key[1] for key in shared if whole[key].get("digest") != again[key].get("digest"))
         text = "a resumed run does not reach the weights of the uninterrupted one"
         cause = "state in plain attributes of the trainer, of a loss or of a data set is not saved"
@@ -265,6 +270,25 @@ def _order(straight: Trace, resumed: Trace, begun: int, severity: Severity) -> I
         cause = "the place in the epoch is not saved: the epoch begins again"
     hint = "save the sampler's epoch, seed and position, and skip what was used up"
     yield _part("order of samples", severity, text, {"wanted": names[0][:1], "given": names[1][:1]}, cause, hint)
+
+
+def _drawn_anew(straight: Trace, resumed: Trace, begun: int) -> bool:
+    """Return whether the first batches hold the same samples in other bytes, drawn by workers amid an epoch.
+
+    A worker's generator begins anew with every pass: no trainer can put it back to where it was within one.
+    """
+    wanted, given = ([feed.batch for feed in _feeds(*place)] for place in ((straight, begun), (resumed, 0)))
+    workers = {event["id"]: event["workers"] for event in straight.events("loader")}
+    return bool(wanted) and all(
+        one is not None
+        and other is not None
+        and one["position"] > 0
+        and (workers.get(one["loader"]) or 0) > 0
+        and one["base_indices"] is not None
+        and one["base_indices"] == other["base_indices"]
+        and [part["digest"] for part in one["tensors"]] != [part["digest"] for part in other["tensors"]]
+        for one, other in zip(wanted, given, strict=False)
+    )
 
 
 def _generators(straight: Trace, resumed: Trace, begun: int, severity: Severity) -> Iterator[Finding]:

@@ -7,7 +7,15 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Feed, telling_forms, telling_rows, train_feeds, validation_feeds
+from pytest_brainbrr.checks.feeds import (
+    Feed,
+    argument,
+    losses_of,
+    telling_forms,
+    telling_rows,
+    train_feeds,
+    validation_feeds,
+)
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -29,11 +37,15 @@ def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     if not training or not held_out:
         raise Vacuous("no validation was seen" if training else "no training step was seen")
     held_out = tuple(feed for feed in held_out if not (feed.call["training"] and _has_statistics(trace, feed)))
-    seen = _Seen(trace, training)
+    if _parts_train(trace, training):
+        raise Vacuous("losses take a part of the rows that the model is given: the rows are context, not samples")
+    known_by = _known_by([*training, *held_out])
+    seen = _Seen(trace, training, known_by)
     groups: dict[str, list[Feed]] = {}
     for feed in held_out:
         groups.setdefault(feed.batch["loader"] if feed.batch is not None else f"call {feed.call['n']}", []).append(feed)
-    verdicts = [_Seen(trace, _of_model(training, group)).overlap(group) for group in groups.values()]
+    groups = {key: group for key, group in groups.items() if not _without_labels(trace, training, group)}
+    verdicts = [_Seen(trace, _of_model(training, group), known_by).overlap(group) for group in groups.values()]
     known = [verdict for verdict in verdicts if verdict is not None]
     if not known:
         raise Vacuous("samples carry neither indices of one data set nor content that tells them apart")
@@ -43,6 +55,36 @@ def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     if worst is None or worst["share"] < FEW or worst["both"] < 2:
         return []
     return [_overlap_finding(trace, worst, seen, {group for group in groups if not group.startswith("call ")})]
+
+
+def _parts_train(trace: Trace, training: Iterable[Feed]) -> bool:
+    """Return whether the rows of the model's input are a world (the nodes of a graph) from which the losses choose.
+
+    Either every loss of training takes fewer rows than the model gave, of the same width; or the model is always given
+    one and the same tensor, and no loss takes all of its rows.
+    """
+    training = [feed for feed in training if feed.inputs and feed.inputs[0]["shape"]]
+    worlds = {(feed.inputs[0].get("digest"), tuple(feed.inputs[0]["shape"])) for feed in training}
+    chosen, whole = 0, 0
+    for feed in training:
+        rows = feed.inputs[0]["shape"][0]
+        outputs = {tuple(fact["shape"][1:]) for fact in feed.call["outputs"] or () if fact["shape"][:1] == [rows]}
+        given = [argument(loss, "input") for loss in losses_of(trace, feed) if loss["grad_enabled"]]
+        shapes = [list(fact["shape"]) for fact in given if fact is not None]
+        whole += any(shape[:1] == [rows] for shape in shapes)
+        chosen += any(shape and shape[0] < rows and tuple(shape[1:]) in outputs for shape in shapes)
+    if whole or not training:
+        return False
+    return chosen == len(training) or (len(worlds) == 1 and len(training) > 1)
+
+
+def _without_labels(trace: Trace, training: Iterable[Feed], group: list[Feed]) -> bool:
+    """Return whether a group has neither labels, as training has, nor losses: features are taken from it."""
+    return (
+        all(feed.batch is not None and not feed.labels and not losses_of(trace, feed) for feed in group)
+        and bool(group)
+        and any(feed.labels for feed in training)
+    )
 
 
 def _has_statistics(trace: Trace, feed: Feed) -> bool:
@@ -60,7 +102,8 @@ def _of_model(training: Iterable[Feed], group: list[Feed]) -> list[Feed]:
 class _Seen:
     """What training saw: contents, forms, and indices into base data sets."""
 
-    def __init__(self, trace: Trace, feeds: Iterable[Feed]) -> None:
+    def __init__(self, trace: Trace, feeds: Iterable[Feed], known_by: frozenset[str]) -> None:
+        self.known_by = known_by
         self.datasets = {event["id"]: event for event in trace.events("dataset")}
         self.loaders = {event["id"]: event for event in trace.events("loader")}
         self.rows: set[str] = set()
@@ -69,9 +112,9 @@ class _Seen:
         self.used: set[str] = set()
         self.most = 0
         for feed in feeds:
-            rows = _rows(feed)
+            rows = _rows(feed, self.known_by)
             self.rows |= rows
-            self.pieces |= {piece for row in _pieces(feed) for piece in row}
+            self.pieces |= {piece for row in _pieces(feed, self.known_by) for piece in row}
             self.most = max(self.most, len(rows))
             if feed.batch is not None:
                 self.used.add(feed.batch["loader"])
@@ -101,9 +144,11 @@ class _Seen:
                 held += len(indices)
                 both += len(same & indices)
                 continue
-            rows = _rows(feed)
+            rows = _rows(feed, self.known_by)
             known = known or bool(rows) or same is not None
-            held += max(_count(rows), len(indices) if same is not None else 0, len(pieces := _pieces(feed)))
+            held += max(
+                _count(rows), len(indices) if same is not None else 0, len(pieces := _pieces(feed, self.known_by))
+            )
             both += max(_count(rows & self.rows), sum(bool(row & self.pieces) for row in pieces))
         if not known or not held:
             return None
@@ -121,18 +166,47 @@ def _count(rows: set[str]) -> int:
     return max(forms, len(rows) - forms)
 
 
-def _pieces(feed: Feed) -> list[set[str]]:
+def _known_by(feeds: Iterable[Feed]) -> frozenset[str]:
+    """Return which of `forms` and `pieces` tell samples apart: not if two samples of a batch share them by chance.
+
+    Samples of other bytes and one form are no rescaled copies of each other where they stand in one batch, and windows
+    that overlap share quarters, but not at the same place. Signals of few or coarse steps do either: binary images,
+    tables of few columns.
+    """
+    alike = Counter[str]()
+    for fact, batch in ((fact, feed.batch) for feed in feeds for fact in _facts(feed)):
+        samples = fact.get("samples") or []
+        drawn = (batch or {}).get("base_indices") or []
+        if len(set(drawn)) < len(drawn):
+            continue  # One sample drawn twice, and augmented.
+        for word in ("forms", "pieces"):
+            first: dict[Any, str | None] = {}
+            for sample, form in zip(samples, fact.get(word) or [], strict=False):
+                for place in enumerate(form) if isinstance(form, list) else [(0, form)]:
+                    if place[1] is not None and first.setdefault(place, sample) != sample:
+                        alike[word] += 1
+    return frozenset({"forms", "pieces"} - alike.keys())
+
+
+def _facts(feed: Feed) -> list[Any]:
+    return [*feed.inputs, *(part for part, _ in feed.signals)]
+
+
+def _pieces(feed: Feed, known_by: frozenset[str]) -> list[set[str]]:
     """Return the forms of the quarters of each sample, those left out that many samples share."""
-    facts = [fact for fact in [*feed.inputs, *(part for part, _ in feed.signals)] if fact.get("pieces")]
+    if "pieces" not in known_by:
+        return []
+    facts = [fact for fact in _facts(feed) if fact.get("pieces")]
     rows = [{piece for piece in row if piece is not None} for row in (facts[0]["pieces"] if facts else [])]
     often = Counter(piece for row in rows for piece in row)
     return [{piece for piece in row if often[piece] < COMMON} for row in rows]
 
 
-def _rows(feed: Feed) -> set[str]:
+def _rows(feed: Feed, known_by: frozenset[str]) -> set[str]:
     rows: set[str] = set()
-    for fact in [*feed.inputs, *(part for part, _ in feed.signals)]:
-        rows |= telling_rows(fact).keys() | telling_forms(fact).keys()
+    for fact in _facts(feed):
+        rows |= telling_rows(fact).keys()
+        rows |= telling_forms(fact).keys() if "forms" in known_by else set()
     return rows
 
 
@@ -282,7 +356,8 @@ CHECKS: tuple[Check, ...] = (
             "Only samples that the run reached are compared; windows that overlap without being equal are not "
             "recognised. A warning where the training set is a single batch, or where training data are the only "
             "data "
-            "and are evaluated through the same loader."
+            "and are evaluated through the same loader. Vacuous where losses choose among the rows given (nodes of a "
+            "graph); content up to scale and offset is not compared where samples of one batch share it by chance."
         ),
     ),
     Check(

@@ -172,7 +172,10 @@ SEEDS = {"torch.manual_seed", "numpy.random.seed", "random.seed"}
 
 
 def _put_back(trace: Trace, seed: Mapping[str, Any]) -> bool:
-    """Return whether the state of before was restored after this seed and before the next call that trains."""
+    """Return whether the state of before was restored after this seed and before the next call that trains.
+
+    A new optimizer made meanwhile does as well: another training begins, of a sweep, a fold or an ensemble.
+    """
     following = [feed.call["n"] for feed in train_feeds(trace) if feed.call["n"] > seed["n"]]
     until = min(following, default=float("inf"))
     restores = (
@@ -180,7 +183,7 @@ def _put_back(trace: Trace, seed: Mapping[str, Any]) -> bool:
         for event in trace.events("seed")
         if event["function"].endswith(("set_rng_state", "setstate", "set_state"))
     )
-    return any(seed["n"] < event["n"] < until for event in restores)
+    return any(seed["n"] < event["n"] < until for event in (*restores, *trace.events("optimizer")))
 
 
 def _evaluations(trace: Trace) -> Iterator[tuple[float, float]]:

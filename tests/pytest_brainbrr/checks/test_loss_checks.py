@@ -3,15 +3,15 @@
 from training_traces import Story, fact, only, passed, trained, vacuous
 
 
-def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reached=True, **loss):
-    """A loop whose loss calls have the given facts; the root is ``coefficient`` times the loss."""
+def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reached=True, other=0.0, **loss):
+    """A loop whose loss calls have the given facts; the root is ``coefficient`` times the loss plus ``other``."""
     story = story or Story()
     story.optimizer()
     for _ in range(steps):
         call = story.forward()
         number = story.loss(source=call, **loss)
         story.backward(
-            [call], [number] if reached else [], root=0.7 * coefficient * sign, coefficient=coefficient * sign
+            [call], [number] if reached else [], root=0.7 * coefficient * sign + other, coefficient=coefficient * sign
         )
         story.stepped(**(options or {}))
     story.ended()
@@ -186,3 +186,4 @@ def test_an_undivided_sum():
     assert only("loss-summed", losses(reduction="sum")).evidence == {"elements": 8}
     assert passed("loss-summed", losses(reduction="sum", coefficient=0.25))
     assert "written by hand" in vacuous("loss-summed", losses(reached=False))
+    assert "sum of terms" in vacuous("loss-summed", losses(reduction="sum", other=0.001))

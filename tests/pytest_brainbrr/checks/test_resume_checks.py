@@ -135,6 +135,13 @@ def test_checkpoints_of_a_small_part_fail_and_of_the_encoder_do_not():
     assert judge("checkpoint-complete", straight=saved(names=("a.weight", "a.bias", "a.running_mean"))) == []
 
 
+def resuming(reads="last.pt"):
+    story = Story()
+    story.events[0]["resume_from"] = "last.pt"
+    story.add("file_open", path=reads, mode="read")
+    return story
+
+
 @pytest.mark.parametrize(
     ("overwrote", "scalars", "count"),
     [(True, {"optimizer/param_groups/0/lr": 0.1}, 1), (False, {"optimizer/param_groups/0/lr": 0.1}, 0), (True, {}, 0)],
@@ -142,15 +149,23 @@ def test_checkpoints_of_a_small_part_fail_and_of_the_encoder_do_not():
 def test_overwriting_the_only_full_checkpoint_in_place_warns(overwrote, scalars, count):
     story = trained()
     save(story, state(2), overwrote=overwrote, scalars=scalars)
-    found = judge("checkpoint-atomic", straight=story)
+    found = judge("checkpoint-atomic", straight=story, resumed=resuming())
     assert [finding.severity for finding in found] == ["warning"] * count
+
+
+@pytest.mark.parametrize("runs", [{}, {"resumed": resuming(reads="data.npz")}])
+def test_overwriting_in_place_is_not_judged_where_nothing_resumes(runs):
+    story = trained()
+    save(story, state(2), overwrote=True, scalars={"optimizer/param_groups/0/lr": 0.1})
+    with pytest.raises(Vacuous, match="resumes"):
+        judge("checkpoint-atomic", straight=story, **runs)
 
 
 def test_checkpoint_renamed_into_place_is_atomic():
     story = trained()
     save(story, state(2), path="last.tmp", overwrote=True, scalars={"optimizer/param_groups/0/lr": 0.1})
     story.add("rename", source="last.tmp", to="last.pt")
-    assert judge("checkpoint-atomic", straight=story) == []
+    assert judge("checkpoint-atomic", straight=story, resumed=resuming()) == []
 
 
 def loading(missing, unexpected, loaded):
@@ -550,3 +565,20 @@ def test_painting_over_nan_warns():
         if event["kind"] == "dataset":
             event["length"] -= 1
     assert judge("non-finite-said", straight=healthy(), non_finite=fewer) == []
+
+
+@pytest.mark.parametrize(("workers", "position", "vacuous"), [(2, 1, True), (0, 1, False), (2, 0, False)])
+def test_augmentation_in_workers_amid_an_epoch_cannot_be_put_back(workers, position, vacuous):
+    def run(name):
+        story = Story()
+        story.loader("l1", "d1", workers=workers)
+        for place in range(2):
+            at = position if place or name == "again" else 0
+            batch = story.batch([4, 5], position=at, x=fact("0", [name, 5]))
+            call = story.forward(batch)
+            story.backward(call)
+            story.optimize()
+        return story.trace()
+
+    assert resume._drawn_anew(run("once"), run("again"), 1) == vacuous
+    assert not resume._drawn_anew(run("once"), run("once"), 1)
