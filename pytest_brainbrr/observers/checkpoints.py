@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
 from pytest_brainbrr.mirror import WRITE_EVENT
-from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.models import Models
 from pytest_brainbrr.observers.snapshots import Snapshots
-from pytest_brainbrr.observers.tensors import digest, short
+from pytest_brainbrr.observers.tensors import digest, shape_of, short
 
 MAX_LEAVES = 20_000
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".joblib")
@@ -46,7 +46,7 @@ class Contents:
             self.truncated = True
             return
         if isinstance(value, Tensor):
-            self.tensors[at] = {"shape": list(value.shape), "dtype": short(value.dtype), "digest": digest(value)}
+            self.tensors[at] = {"shape": shape_of(value), "dtype": short(value.dtype), "digest": digest(value)}
             reference, step = self._known.get(id(value), (None, 0))
             if reference is not None and reference() is value:
                 self.taken[at] = step
@@ -82,7 +82,7 @@ class Checkpoints:
 
     def __init__(self, watch: Watch, models: Models, snapshots: Snapshots) -> None:
         self.watch, self.models, self.snapshots = watch, models, snapshots
-        self._depth = 0
+        self._here = Here()
         self._wrapped: set[type] = set()
         self._taken: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
@@ -134,7 +134,7 @@ class Checkpoints:
         def make(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 watch = observer.watch
-                if watch.busy or not watch.active or observer._depth:
+                if watch.busy or not watch.active or observer._here.depth:
                     return original(*args, **kwargs)
                 # torch.save opens a path in C++, where the interpreter's own event for it is not raised.
                 sys.audit(WRITE_EVENT, _destination(place, args, kwargs))
@@ -142,11 +142,11 @@ class Checkpoints:
                 with watch.observing("checkpoints"):
                     event.update(observer._before_write(writer, place, args, kwargs))
                 began = time.perf_counter()
-                observer._depth += 1
+                observer._here.depth += 1
                 try:
                     result = original(*args, **kwargs)
                 finally:
-                    observer._depth -= 1
+                    observer._here.depth -= 1
                 if event:
                     with watch.observing("checkpoints"):
                         size = None if event["path"] is None else _size(watch.workdir / event["path"])
@@ -195,13 +195,13 @@ class Checkpoints:
         def make(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 watch = observer.watch
-                if watch.busy or not watch.active or observer._depth:
+                if watch.busy or not watch.active or observer._here.depth:
                     return original(*args, **kwargs)
-                observer._depth += 1
+                observer._here.depth += 1
                 try:
                     result = original(*args, **kwargs)
                 finally:
-                    observer._depth -= 1
+                    observer._here.depth -= 1
                 with watch.observing("checkpoints"):
                     source = args[0] if args else next(iter(kwargs.values()), None)
                     if not isinstance(source, str | os.PathLike):
@@ -244,13 +244,13 @@ class Checkpoints:
 
         def state_dict(owner: Any, *args: Any, **kwargs: Any) -> Any:
             watch = observer.watch
-            if watch.busy or not watch.active or observer._depth or torch.compiler.is_compiling():
+            if watch.busy or not watch.active or observer._here.depth or torch.compiler.is_compiling():
                 return original(owner, *args, **kwargs)
-            observer._depth += 1
+            observer._here.depth += 1
             try:
                 result = original(owner, *args, **kwargs)
             finally:
-                observer._depth -= 1
+                observer._here.depth -= 1
             with watch.observing("checkpoints"):
                 keys = len(result) if isinstance(result, Mapping) else 0
                 if isinstance(owner, nn.Module):
@@ -275,7 +275,7 @@ class Checkpoints:
 
         def load_state_dict(owner: Any, *args: Any, **kwargs: Any) -> Any:
             watch = observer.watch
-            if watch.busy or not watch.active or observer._depth:
+            if watch.busy or not watch.active or observer._here.depth:
                 return original(owner, *args, **kwargs)
             given = args[0] if args else kwargs.get("state_dict")
             event: dict[str, Any] = {"missing": [], "unexpected": [], "loaded": None, "own": None, "raised": None}
@@ -285,14 +285,14 @@ class Checkpoints:
                     event["own"] = observer._own_memory(own, given)
                     event["missing"] = [key for key in own if key not in given][:64]
                     event["unexpected"] = [str(key) for key in given if key not in own][:64]
-            observer._depth += 1
+            observer._here.depth += 1
             try:
                 return original(owner, *args, **kwargs)
             except BaseException as error:
                 event["raised"] = type(error).__name__
                 raise
             finally:
-                observer._depth -= 1
+                observer._here.depth -= 1
                 with watch.observing("checkpoints"):
                     observer._loaded(owner, given, args, kwargs, event)
 

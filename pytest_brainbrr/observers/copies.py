@@ -179,7 +179,7 @@ class Copies:
         """Return the copies' digests for a snapshot."""
         found = []
         roots = {identity: root for identity, _, root in self.models.roots()}
-        for copy in self._copies.values():
+        for copy in list(self._copies.values()):
             root = roots.get(copy.of)
             theirs = self._named(copy, [name for name, _ in root.named_parameters()]) if root is not None else {}
             if theirs:

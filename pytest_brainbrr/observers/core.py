@@ -11,15 +11,16 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Generic, TypeVar
 
 from pytest_brainbrr.imports import Finder
 from pytest_brainbrr.trace import encode
 
 HERE = str(Path(__file__).resolve().parent.parent)
 MISSING = object()
+Value = TypeVar("Value")
 
 
 class Registry:
@@ -58,6 +59,35 @@ class Registry:
                     yield identity, thing
 
 
+class Here(threading.local):
+    """How deep this thread is inside calls that are recorded as one. Other threads' calls are their own."""
+
+    depth = 0
+    making = 0
+
+
+class WeakMap(Generic[Value]):
+    """Values for live objects, by identity: their own ``__eq__`` and ``__hash__`` are not asked."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[weakref.ref[Any], Value]] = {}
+
+    def get(self, thing: Any) -> Value | None:
+        """Return the value of an object, None if it has none."""
+        found = self._held.get(id(thing))
+        return found[1] if found is not None and found[0]() is thing else None
+
+    def set(self, thing: Any, value: Value) -> None:
+        """Keep a value as long as the object lives."""
+        key = id(thing)
+
+        def forget(reference: Any, held: dict[int, Any] = self._held) -> None:
+            if key in held and held[key][0] is reference:
+                del held[key]
+
+        self._held[key] = (weakref.ref(thing, forget), value)
+
+
 class Watch:
     """One watched process: where events go, who is who, and how everything is put back.
 
@@ -90,7 +120,8 @@ class Watch:
         self._n = 0
         self._local = threading.local()
         self._lock = threading.RLock()
-        self._file: TextIO | None = None
+        self._file: int | None = None
+        self._identity: tuple[int, int] | None = None
         self._pid = os.getpid()
         self._open()
         if hasattr(os, "register_at_fork"):
@@ -106,8 +137,18 @@ class Watch:
     def _open(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._pid = os.getpid()
-        # A file of one's own per process, flushed by line: a killed process leaves everything up to its last event.
-        self._file = (self.directory / f"trace-{self._pid}.jsonl").open("a", buffering=1, encoding="utf-8")
+        # A file of one's own per process, written by line: a killed process leaves everything up to its last event.
+        path = self.directory / f"trace-{self._pid}.jsonl"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._identity = _identity(self._file)
+
+    def _write(self, line: str) -> None:
+        """Append a line. A full disk or a vanished folder ends the record early; it must not end the trainer."""
+        assert self._file is not None
+        with suppress(OSError):
+            if _identity(self._file) != self._identity:
+                self._open()  # the trainer closed all files, as daemons do: the number may be one of its own by now
+            os.write(self._file, line.encode())
 
     def emit(self, kind: str, **fields: Any) -> int:
         """Write one event and return its order."""
@@ -115,8 +156,8 @@ class Watch:
             if self._file is None:
                 return self._n
             if os.getpid() != self._pid:
-                # After a fork the file is the parent's; nothing is waiting in its buffer, which is flushed by line.
-                self._file.close()
+                # After a fork the file is the parent's.
+                self._close_file()
                 self.role = "rank" if self.role == "main" else self.role
                 self._open()
             n = self._n
@@ -130,8 +171,13 @@ class Watch:
                 "step": self.borders,
                 "after": self.after,
             }
-            self._file.write(encode({**event, **fields}) + "\n")
+            self._write(encode({**event, **fields}) + "\n")
             return n
+
+    def _close_file(self) -> None:
+        if self._file is not None and _identity(self._file) == self._identity:
+            os.close(self._file)
+        self._file = None
 
     @property
     def n(self) -> int:
@@ -225,9 +271,7 @@ class Watch:
         self.active = False
         self.stack.close()
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._close_file()
 
     # ------------------------------------------------------------------ what observers tell each other
 
@@ -241,6 +285,15 @@ class Watch:
         if self.active and not self.busy:
             for callback in list(self.on_boundary):
                 callback()
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Return which file a descriptor stands for, None if it is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _dressed(wrapper: Any, original: Any) -> Any:

@@ -23,16 +23,18 @@ SCALE = "pytest_brainbrr.scale"
 """Key in the metadata of the graph node of a loss that a gradient scaler has scaled."""
 
 
-def norms(gradients: list[Tensor]) -> list[float]:
-    """Return the L2 norm of every tensor, in as few transfers as there are devices."""
-    found: list[float] = [0.0] * len(gradients)
+def norms(gradients: list[Tensor]) -> list[float | None]:
+    """Return the L2 norm of every tensor, in as few transfers as there are devices; None where there are no bytes."""
+    found: list[float | None] = [None] * len(gradients)
     groups: dict[Any, list[int]] = {}
+    held: dict[int, Tensor] = {}
     for place, gradient in enumerate(gradients):
-        groups.setdefault((gradient.device, gradient.dtype), []).append(place)
+        value = _stored(gradient)
+        if plain(value):
+            held[place] = value.detach()
+            groups.setdefault((value.device, value.dtype), []).append(place)
     for (_, dtype), places in groups.items():
-        values = [gradients[place].detach() for place in places]
-        if any(not plain(value) for value in values):
-            values = [value.coalesce().values() if value.is_sparse else value for value in values]
+        values = [held[place] for place in places]
         if dtype in {torch.float16, torch.bfloat16}:
             each = [torch.linalg.vector_norm(value, dtype=torch.float32) for value in values]
         else:
@@ -68,9 +70,19 @@ def _table(node: Any) -> list[int] | None:
     return given if rows > 1 and given in ([rows], [rows, 1]) and result == [rows, rows] else None
 
 
-def finite(norm: float, gradient: Tensor) -> bool:
-    """Return whether a tensor is finite; a norm that overflowed is looked into."""
-    return -float("inf") < norm < float("inf") or bool(torch.isfinite(gradient).all())
+def finite(norm: float | None, gradient: Tensor) -> bool:
+    """Return whether a tensor is finite, or nobody can tell; a norm that overflowed is looked into."""
+    if norm is None or -float("inf") < norm < float("inf"):
+        return True
+    return bool(torch.isfinite(_stored(gradient)).all())
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Return the values that a sparse tensor holds, and anything else as it is."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor.coalesce().values()
+    sparse = {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
+    return tensor.values() if tensor.layout in sparse else tensor
 
 
 def counts(tensors: Iterable[Tensor]) -> tuple[dict[str, int], list[int]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import data
 from torch.utils.data import dataloader
 
-from pytest_brainbrr.observers.core import Watch
+from pytest_brainbrr.observers.core import MISSING, Watch
 from pytest_brainbrr.observers.telling import told
 from pytest_brainbrr.observers.tensors import facts, leaves
 
@@ -307,10 +307,16 @@ class Loaders:
 
 
 def _length(thing: Any) -> int | None:
+    """Return a length, None where there is none: what the trainer's own classes raise when asked is their business."""
+    noted = getattr(thing, "_IterableDataset_len_called", MISSING)
     try:
         return len(thing)
-    except (TypeError, NotImplementedError, AttributeError, ValueError):
+    except Exception:  # noqa: BLE001 (torch asks again where it needs to know, and then the trainer hears of it)
         return None
+    finally:
+        if noted is not MISSING:
+            # A loader that was asked for the length of a stream warns when the stream turns out to be longer.
+            thing._IterableDataset_len_called = noted
 
 
 def _kind(sampler: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.modules import Modules
 from pytest_brainbrr.observers.tensors import digest, facts, plain
 
@@ -54,7 +54,7 @@ class Losses:
     def __init__(self, watch: Watch, modules: Modules) -> None:
         self.watch, self.modules = watch, modules
         self.calls = 0
-        self._inside = False
+        self._here = Here()
 
     def install(self) -> None:
         """Wrap the functions where loss modules and trainers look them up."""
@@ -74,13 +74,13 @@ class Losses:
                 if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
                     return original(*args, **kwargs)
                 watch = observer.watch
-                if watch.busy or not watch.active or observer._inside:
+                if watch.busy or not watch.active or observer._here.depth:
                     return original(*args, **kwargs)
-                observer._inside = True
+                observer._here.depth += 1
                 try:
                     result = original(*args, **kwargs)
                 finally:
-                    observer._inside = False
+                    observer._here.depth -= 1
                 with watch.observing("losses"):
                     observer._record(name, signature, args, kwargs, result)
                 return result

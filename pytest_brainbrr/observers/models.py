@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.nn.parameter import is_lazy
 
-from pytest_brainbrr.observers.core import Watch
-from pytest_brainbrr.observers.tensors import digest, plain, short, text_digest
+from pytest_brainbrr.observers.core import Watch, WeakMap
+from pytest_brainbrr.observers.tensors import digest, plain, real, shape_of, short, text_digest
 
 WRAPPERS = frozenset(
     {
@@ -48,8 +48,8 @@ class Models:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._parents: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[nn.Module]]] = weakref.WeakKeyDictionary()
-        self._built: weakref.WeakKeyDictionary[nn.Module, tuple[int, int]] = weakref.WeakKeyDictionary()
+        self._parents: WeakMap[list[weakref.ref[nn.Module]]] = WeakMap()
+        self._built: WeakMap[tuple[int, int]] = WeakMap()
         self._holders: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._labels: dict[str, int] = {}
         self._roots: dict[str, weakref.ref[nn.Module]] = {}
@@ -79,13 +79,16 @@ class Models:
 
     def _module_registered(self, module: nn.Module, name: str, submodule: nn.Module | None) -> None:
         if isinstance(submodule, nn.Module) and not self.watch.busy and not torch.compiler.is_compiling():
-            self._parents.setdefault(submodule, []).append(weakref.ref(module))
+            parents = self._parents.get(submodule)
+            if parents is None:
+                self._parents.set(submodule, parents := [])
+            parents.append(weakref.ref(module))
 
     def _parameter_registered(self, module: nn.Module, name: str, parameter: Any) -> None:
         if parameter is None or torch.compiler.is_compiling():
             return
-        if module not in self._built:
-            self._built[module] = (self.watch.n, self.watch.shared.get("torch_seeds", 0))
+        if self._built.get(module) is None:
+            self._built.set(module, (self.watch.n, self.watch.shared.get("torch_seeds", 0)))
         self._holders[id(parameter)] = (weakref.ref(module), name)
 
     def holder_of(self, parameter: Tensor) -> nn.Module | None:
@@ -96,7 +99,7 @@ class Models:
 
     def parents_of(self, module: nn.Module) -> list[nn.Module]:
         """Return the living modules that a module was registered in."""
-        found = (reference() for reference in self._parents.get(module, []))
+        found = (reference() for reference in self._parents.get(module) or [])
         return [parent for parent in found if parent is not None]
 
     # ------------------------------------------------------------------ who is the root
@@ -106,7 +109,7 @@ class Models:
         module, seen = unwrapped(module), set()
         while id(module) not in seen:
             seen.add(id(module))
-            for reference in self._parents.get(module, []):
+            for reference in self._parents.get(module) or []:
                 parent = reference()
                 if (
                     parent is not None
@@ -217,7 +220,7 @@ class Models:
                 {
                     "id": key,
                     "name": name,
-                    "shape": list(buffer.shape),
+                    "shape": shape_of(buffer),
                     "dtype": short(buffer.dtype),
                     "device": str(buffer.device),
                     "digest": digest(buffer),
@@ -244,7 +247,7 @@ class Models:
         fact: dict[str, Any] = {
             "id": key,
             "name": name,
-            "shape": list(parameter.shape),
+            "shape": shape_of(parameter),
             "dtype": short(parameter.dtype),
             "device": str(parameter.device),
             "requires_grad": parameter.requires_grad,
@@ -263,7 +266,7 @@ class Models:
         }
         value = parameter.detach()
         if plain(value) and value.numel() and (value.is_floating_point() or value.is_complex()):
-            value = (torch.view_as_real(value) if value.is_complex() else value).float()
+            value = real(value).float()
             low, high = torch.aminmax(value)
             low_, high_, norm = torch.stack([low, high, torch.linalg.vector_norm(value)]).tolist()
             fact["finite"] = all(-float("inf") < number < float("inf") for number in (low_, high_))
@@ -380,7 +383,7 @@ def _module_facts(path: str, module: nn.Module) -> dict[str, Any]:
         "class": type(module).__name__,
         "training": module.training,
         "attributes": attributes,
-        "state": [*module._parameters, *module._buffers],
+        "state": [*module._parameters.keys(), *module._buffers.keys()],  # scripted ones cannot be iterated over
     }
 
 

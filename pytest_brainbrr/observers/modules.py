@@ -18,7 +18,7 @@ from torch.nn.modules import module as registration
 
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.models import Models
-from pytest_brainbrr.observers.tensors import facts, plain, sampled, short, tensor_leaves
+from pytest_brainbrr.observers.tensors import facts, plain, sampled, shape_of, short, tensor_leaves
 
 NUMBERED_CALLS = 2
 RANDOM = ("Dropout", "RReLU", "DropPath", "StochasticDepth")
@@ -265,7 +265,7 @@ def _raised(output: Any) -> str | None:
 
 
 def _brief(tensor: Tensor) -> list[Any]:
-    return [list(tensor.shape), short(tensor.dtype), str(tensor.device)]
+    return [shape_of(tensor), short(tensor.dtype), str(tensor.device)]
 
 
 def _countable(tensor: Tensor) -> bool:

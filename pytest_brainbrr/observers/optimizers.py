@@ -16,7 +16,7 @@ from torch.optim import optimizer as hooks
 from pytest_brainbrr.observers.core import Watch, caller
 from pytest_brainbrr.observers.gradients import counts, finite, norms
 from pytest_brainbrr.observers.models import Models
-from pytest_brainbrr.observers.tensors import SAMPLE, digest, plain, sampled, short, tensor_leaves, text_digest
+from pytest_brainbrr.observers.tensors import SAMPLE, digest, plain, real, sampled, short, tensor_leaves, text_digest
 
 
 def scalars(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,12 +346,10 @@ def _updates(
         ):
             continue
         now = sampled(tensor)
-        if now.is_complex():
-            now, old = torch.view_as_real(now), torch.view_as_real(old)
+        now, old = real(now), real(old)
         difference = now.float() - old.float()
         gradient = gradients[place] if place < len(gradients) else None
-        if gradient is not None and gradient.is_complex():
-            gradient = torch.view_as_real(gradient)
+        gradient = real(gradient) if gradient is not None else None
         usable = (
             gradient is not None and gradient.numel() == difference.numel() and gradient.device == difference.device
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.tensors import text_digest
 
 
@@ -42,7 +42,7 @@ class Randomness:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._inside = False
+        self._here = Here()
 
     def install(self) -> None:
         """Wrap the seeding functions and record states at borders."""
@@ -88,13 +88,13 @@ class Randomness:
         def make(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 watch = observer.watch
-                if watch.busy or not watch.active or observer._inside or torch.compiler.is_compiling():
+                if watch.busy or not watch.active or observer._here.depth or torch.compiler.is_compiling():
                     return original(*args, **kwargs)
-                observer._inside = True
+                observer._here.depth += 1
                 try:
                     result = original(*args, **kwargs)
                 finally:
-                    observer._inside = False
+                    observer._here.depth -= 1
                 if name == "torch.manual_seed":
                     watch.shared["torch_seeds"] = watch.shared.get("torch_seeds", 0) + 1
                 value = None if "state" in name else args[0] if args else next(iter(kwargs.values()), None)

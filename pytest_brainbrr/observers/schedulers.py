@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim import lr_scheduler
 
-from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.optimizers import scalars
 
 
@@ -18,8 +18,7 @@ class Schedulers:
         self.watch = watch
         self._wrapped: set[type] = set()
         self._counts: dict[str, int] = {}
-        self._depth = 0
-        self._making = 0
+        self._here = Here()
         self._inside: set[int] = set()
 
     def install(self) -> None:
@@ -47,14 +46,14 @@ class Schedulers:
                 original(scheduler, *args, **kwargs)
                 return
             observer._inside.add(id(scheduler))
-            observer._making += 1
+            observer._here.making += 1
             try:
                 original(scheduler, *args, **kwargs)
             finally:
-                observer._making -= 1
+                observer._here.making -= 1
                 observer._inside.discard(id(scheduler))
             with observer.watch.observing("schedulers"):
-                observer._record(scheduler, "init", None, None, inner=observer._making > 0)
+                observer._record(scheduler, "init", None, None, inner=observer._here.making > 0)
 
         return __init__
 
@@ -63,21 +62,21 @@ class Schedulers:
 
         def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
             watch = observer.watch
-            if watch.busy or not watch.active or observer._making or id(scheduler) in observer._inside:
+            if watch.busy or not watch.active or observer._here.making or id(scheduler) in observer._inside:
                 return original(scheduler, *args, **kwargs)
             before = _rates(scheduler)
             observer._inside.add(id(scheduler))
-            observer._depth += 1
+            observer._here.depth += 1
             try:
                 result = original(scheduler, *args, **kwargs)
             finally:
-                observer._depth -= 1
+                observer._here.depth -= 1
                 observer._inside.discard(id(scheduler))
             with watch.observing("schedulers"):
                 identity = watch.registry.name(scheduler, "s")
                 observer._counts[identity] = observer._counts.get(identity, 0) + 1
                 argument = args[0] if args else next(iter(kwargs.values()), None)
-                observer._record(scheduler, "step", before, argument, inner=observer._depth > 0)
+                observer._record(scheduler, "step", before, argument, inner=observer._here.depth > 0)
             return result
 
         return step

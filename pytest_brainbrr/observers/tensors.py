@@ -28,12 +28,10 @@ def plain(tensor: Tensor) -> bool:
         tensor.layout is torch.strided
         and not tensor.is_meta
         and not tensor.is_quantized
+        and not tensor.is_nested
         and not isinstance(tensor, torch._subclasses.FakeTensor)
-        and (
-            type(tensor) is Tensor
-            or isinstance(tensor, torch.nn.Parameter)
-            or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
-        )
+        and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+        and not torch._is_functional_tensor(tensor)
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
@@ -51,7 +49,26 @@ def raw(tensor: Tensor) -> Any:
 
 def digest(tensor: Tensor) -> str | None:
     """Return the digest of a tensor, or None where its bytes cannot be read."""
-    return f"{zlib.crc32(raw(tensor)):08x}" if plain(tensor) else None
+    if not plain(tensor):
+        return None
+    try:
+        return f"{zlib.crc32(raw(tensor)):08x}"
+    except (NotImplementedError, RuntimeError):
+        return None  # a kind of tensor that hides its bytes in a way we do not know of
+
+
+def shape_of(tensor: Tensor) -> list[int]:
+    """Return the shape; -1 for the ragged dimensions of a nested tensor."""
+    if not tensor.is_nested:
+        return list(tensor.shape)
+    if tensor.layout is torch.strided:
+        return [tensor.size(0), *[-1] * (tensor.dim() - 1)]
+    return [size if type(size) is int else -1 for size in tensor.shape]
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Return complex numbers as pairs of real ones, and anything else as it is."""
+    return torch.view_as_real(tensor.resolve_conj().resolve_neg()) if tensor.is_complex() else tensor
 
 
 def row_digests(tensor: Tensor) -> list[str] | None:
@@ -82,7 +99,7 @@ def facts(tensor: Tensor, at: str = "", *, numbers: bool = True, rows: bool = Tr
     """Return the tensor facts of the vocabulary."""
     found: dict[str, Any] = {
         "at": at,
-        "shape": list(tensor.shape),
+        "shape": shape_of(tensor),
         "dtype": short(tensor.dtype),
         "device": str(tensor.device),
         "requires_grad": tensor.requires_grad,
@@ -102,15 +119,11 @@ def facts(tensor: Tensor, at: str = "", *, numbers: bool = True, rows: bool = Tr
 
 def statistics(value: Tensor, *, rows: bool = True) -> dict[str, Any]:
     """Return finite, min, max, mean, rms, constant, values and row_means of a tensor that has elements."""
-    value = value.detach()
-    if value.is_complex():
-        value = torch.view_as_real(value)
-    if value.dtype in {torch.float16, torch.bfloat16, torch.bool} or not (
-        value.is_floating_point() or value.dtype == torch.int64
-    ):
-        value = value.float()
-    elif value.dtype == torch.int64:
+    value = real(value.detach())
+    if value.dtype == torch.int64:
         value = value.double()
+    elif value.dtype not in {torch.float32, torch.float64}:
+        value = value.float()
     low, high = torch.aminmax(value)
     mean, norm = value.mean(), torch.linalg.vector_norm(value)
     low_, high_, mean_, norm_ = torch.stack([low, high, mean, norm]).tolist()
@@ -197,8 +210,8 @@ def _leaves(tree: Any, at: str, depth: int) -> Iterator[tuple[str, Any]]:
         names = getattr(tree, "_fields", range(len(tree)))
         for name, value in zip(names, tree, strict=False):
             yield from _leaves(value, f"{at}.{name}" if at else str(name), depth + 1)
-    elif hasattr(tree, "__dataclass_fields__") and not isinstance(tree, type):
-        for name in tree.__dataclass_fields__:
+    elif hasattr(type(tree), "__dataclass_fields__"):
+        for name in type(tree).__dataclass_fields__:
             yield from _leaves(getattr(tree, name, None), f"{at}.{name}" if at else str(name), depth + 1)
     else:
         yield at, tree
@@ -208,7 +221,8 @@ def tensor_leaves(tree: Any) -> list[tuple[str, Tensor]]:
     """Return place and value of every tensor in nested arguments."""
     if isinstance(tree, Tensor):
         return [("", tree)]
-    if not tree:
+    # Never `if not tree`: arrays and the trainer's own classes need not have a truth value.
+    if tree is None or ((type(tree) is tuple or type(tree) is dict) and not tree):
         return []
     if type(tree) is tuple and len(tree) == 1 and isinstance(tree[0], Tensor):
         return [("0", tree[0])]
