@@ -206,16 +206,17 @@ class Runs:
     def _resumed_from(self, plan: str) -> Path:
         """Return the checkpoint as a run is told it: a script is told one in its own folder."""
         assert self._checkpoint is not None
-        if self.target.script is None:
+        folder = self.done["stopped"].folder
+        if self.target.script is None or not self._checkpoint.is_relative_to(folder):
             return self._checkpoint
-        return self.folder / plan / "work" / self._checkpoint.relative_to(self.done["stopped"].folder)
+        return self.folder / plan / "work" / self._checkpoint.relative_to(folder)
 
     def _taken(self) -> int:
         """Return the steps behind the checkpoint that is resumed from."""
         assert self._checkpoint is not None
         stopped = self.done["stopped"]
-        name = self._checkpoint.relative_to(stopped.folder)
-        own = [event for event in stopped.trace.checkpoints if PurePath(str(event["final"])).is_relative_to(name)]
+        written = [(event, stopped.folder / str(event["final"])) for event in stopped.trace.checkpoints]
+        own = [event for event, path in written if path.is_relative_to(self._checkpoint)]
         return max((int(event["step"]) for event in own), default=0)
 
     def _why_not_resumed(self) -> str | None:

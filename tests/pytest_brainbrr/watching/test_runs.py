@@ -149,7 +149,7 @@ def test_a_script_runs_as_main_with_its_own_arguments(tmp_path: Path, monkeypatc
     assert report.facts["exit"]["how"] == "stopped", report.facts
     assert report.facts["steps"] == 3
     assert report.outcome("gradient-flow").status == "passed"
-    assert "a script is not told what to resume from" in report.outcome("round-trip").reason
+    assert "the script is not told what to resume from" in report.outcome("round-trip").reason
     assert sorted(path.name for path in project.iterdir() if path.name != "__pycache__") == [
         "helper.py",
         "numbers.txt",
