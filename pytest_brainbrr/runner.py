@@ -166,7 +166,11 @@ class Runs:
             {int(event["step"]) for event in straight.checkpoints if 0 < event["step"] < min(total, self.steps)}
         )
         half = max(1, min(total, self.steps) // 2)
-        at = min(written, key=lambda step: abs(step - half)) if written else half
+        # In the middle of a pass: at its end a place that is forgotten, or an epoch begun anew, makes no difference.
+        at = min(
+            written or range(1, max(2, min(total, self.steps))),
+            key=lambda step: (_ends_a_pass(straight, step), abs(step - half), -step),
+        )
         keep = str(self.folder / "probe_input.pt")
         if written or self._stopped_outside:
             return self._spec("stopped", limit=at, probes=True, probe_input=keep)
@@ -194,7 +198,7 @@ class Runs:
             read = [event for event in self.done[plan].trace.events("checkpoint_read", after=True) if event["path"]]
             opened = [event["path"] for event in self.done[plan].trace.events("file_open", mode="read", after=True)]
             names = {str(Path(event["path"])) for event in read} | set(opened)
-            if self.target.resumable is None and not any(_same(name, self._checkpoint) for name in names):
+            if self.target.resumable is None and not any(_near(name, self._checkpoint) for name in names):
                 del self.done[plan]
                 self.missing[plan] = "the target does not open run.resume_from: it cannot be resumed"
 
@@ -344,6 +348,20 @@ def choose_checkpoint(trace: Trace, folder: Path) -> Path | None:
     if apart and str(parent) != ".":
         return folder / parent
     return folder / best
+
+
+def _ends_a_pass(trace: Trace, step: int) -> bool:
+    """Return whether a loader's pass ended, or a validation ran, between this step and the next."""
+    return any(
+        event["step"] == step
+        and (event["kind"] == "epoch" or (event["kind"] == "forward" and event.get("phase") == "eval"))
+        for event in (*trace.events("epoch"), *trace.events("forward"))
+    )
+
+
+def _near(name: str, path: Path | None) -> bool:
+    """Return whether this is the checkpoint, or another file that the stopped run left beside it."""
+    return _same(name, path) or (path is not None and PurePath(name).parent == path.parent)
 
 
 def _same(name: str, path: Path | None) -> bool:
