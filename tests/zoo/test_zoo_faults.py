@@ -9,9 +9,10 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from zoo import FAULTS, HEALTHY
+from zoo import FAULTS, HEALTHY, families
 from zoo.bare_runs import content, differences, last_checkpoint, run_bare
 from zoo.diagnoses import DIAGNOSES, KNOWN, right_checks
+from zoo.families import machinery
 from zoo.trainers.bare_model import Net
 
 INVISIBLE_IN_FILES = {
@@ -19,6 +20,8 @@ INVISIBLE_IN_FILES = {
     "checkpoint-in-place", "look-ahead-though-causal", "ddp-every-rank-saves",
 }  # fmt: skip
 """Faults that leave the same checkpoints behind: tested by what they do, below."""
+for family in families.load():
+    INVISIBLE_IN_FILES |= getattr(family, "INVISIBLE", frozenset())
 
 
 def outcome(target, folder):
@@ -84,7 +87,7 @@ def visible_in_files():
     """Yield the faults to test: every eighth always, the others and those that start interpreters as slow tests."""
     for number, fault in enumerate(FAULTS):
         if fault.name not in INVISIBLE_IN_FILES:
-            slow = number % 8 or fault.base in {"ddp", "script"}
+            slow = number % 8 or fault.base in {"ddp", "script", *machinery.BASES}
             yield pytest.param(fault, id=fault.name, marks=pytest.mark.slow if slow else ())
 
 
