@@ -122,12 +122,15 @@ def _borders(trace: Trace, identity: str) -> dict[int, dict[str, str | None]]:
 
 
 def _state_at(trace: Trace, call: Event) -> dict[str, str | None]:
+    """Return the weights of a called model as recorded since the last step; empty if they were not looked at since."""
     events = [
         event
         for event in trace.events("weights", model=call["model"])
         if event["n"] < call["n"] and event["when"] in {"eval_begin", "eval_end", "step", "first_forward"}
     ]
-    return _named(trace, call["model"], events[-1]["parameters"]) if events else {}
+    if not events or events[-1]["when"] not in {"eval_begin", "eval_end"}:
+        return {}
+    return _named(trace, call["model"], events[-1]["parameters"])
 
 
 def _same(one: Mapping[str, str | None], other: Mapping[str, str | None] | None) -> bool:
