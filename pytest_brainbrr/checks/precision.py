@@ -147,6 +147,10 @@ def scaler_needed(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
     """An enabled scaler goes with reduced precision somewhere."""
     trace = traces["straight"]
     used = [event for event in trace.events("scaler", action="scale") if event["enabled"]]
+    ineffective = list(_without_effect(trace))
+    yield from ineffective
+    if not used and ineffective:
+        return
     if not used:
         raise Vacuous("no enabled gradient scaler was used")
     regions = trace.events("autocast")
@@ -163,6 +167,27 @@ def scaler_needed(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
             cause="autocast is disabled or its region does not enclose the forward pass",
             hint="enter torch.autocast around forward and loss, or disable the scaler",
             scaled=len(used),
+        )
+
+
+def _without_effect(trace: Trace) -> Iterator[Finding]:
+    """Warn where models are called under autocast and none of their dense layers computes in reduced precision."""
+    regions = [call for call in trace.train_calls if any(kind in HALVES for kind in (call["autocast"] or {}).values())]
+    dense = [
+        fact
+        for call in regions
+        for fact in call.get("inner") or []
+        if fact["class"] in {"Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"}
+    ]
+    kinds = {output[1] for fact in dense for output in fact["outputs"]}
+    if dense and kinds == {"float32"}:
+        yield warning(
+            "autocast-on",
+            trace.name(regions[0]["model"]),
+            "the model is called under autocast, and every dense layer computes in float32 all the same",
+            cause="autocast is switched off again inside of forward, by a decorator or a region of its own",
+            hint="remove the inner region, or the outer one if full precision is meant",
+            layers=len({fact["path"] for fact in dense}),
         )
 
 
@@ -294,8 +319,9 @@ CHECKS: tuple[Check, ...] = (
         "An enabled gradient scaler goes with reduced precision.",
         "precision",
         scaler_needed,
-        proves="Where losses are scaled and autocast regions entered, at least one of them was on.",
-        faults=("autocast with enabled=False beside an enabled scaler",),
+        proves="Where losses are scaled and autocast regions entered, at least one of them was on; dense layers called "
+        "under autocast do not all compute in float32.",
+        faults=("autocast with enabled=False beside an enabled scaler", "autocast switched off inside of forward"),
         limits="Warns only: scaling in full precision is useless, not wrong.",
     ),
     Check(

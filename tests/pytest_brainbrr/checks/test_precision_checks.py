@@ -104,3 +104,24 @@ def test_a_bias_that_never_moves_means_nothing():
 def test_few_elements_of_half_precision_weights_change():
     each = {key: {"changed": 0.01, "dtype": "bfloat16"} for key in ("p0", "p1")}
     assert only("updates-survive", trained(3, each=each)).severity == "warning"
+
+
+def under_autocast(*kinds):
+    """Training calls under autocast whose dense layers give these kinds of numbers."""
+    story = Story()
+    story.optimizer()
+    inner = [
+        {"path": f"layer{place}", "class": "Linear", "mean": 0.1, "outputs": [[[4, 2], kind, "cpu"]]}
+        for place, kind in enumerate(kinds)
+    ]
+    for _ in range(3):
+        story.backward([story.forward(autocast={"cpu": "bfloat16"}, inner=inner)])
+        story.stepped()
+    story.ended()
+    return story
+
+
+def test_autocast_switched_off_inside_of_forward():
+    found = only("autocast-on", under_autocast("float32", "float32"))
+    assert (found.severity, found.evidence["layers"]) == ("warning", 2)
+    assert "no enabled gradient scaler" in vacuous("autocast-on", under_autocast("float32", "bfloat16"))
