@@ -84,7 +84,12 @@ def judge_reach_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Fi
         if itself:
             return
         raise Vacuous("no loss was seen whose target has the size of a label that a watched loader delivered")
-    fixed = [(given, label) for _, loss, given, label in found if _wiped_out(loss, given, label)]
+    highest = max((label["max"] for *_, label in found if label["max"] is not None), default=0.0)
+    fixed = [
+        (given, label)
+        for _, loss, given, label in found
+        if _wiped_out(loss, given, label) and not _other_classes(loss, highest)
+    ]
     alone = len(trace.events("optimizer")) < 2 and len({given["min"] for given, _ in fixed}) == 1
     if fixed and alone and _only_losses(trace, found):
         text = "the loss is given one constant in the place of labels that vary"
@@ -116,6 +121,13 @@ def _wiped_out(loss: Mapping[str, Any], given: Fact, label: Fact) -> bool:
     """Return whether labels that vary became one constant, although a threshold at one half would keep them apart."""
     varies = not label["constant"] and label["min"] is not None and label["min"] < 0.5 < label["max"]
     return bool(given["constant"]) and varies and loss["function"] in CLASSIFYING
+
+
+def _other_classes(loss: Mapping[str, Any], highest: float) -> bool:
+    """Return whether a loss tells many more classes apart than the labels have: contrast with a queue of others."""
+    given = argument(loss, "input")
+    classes = given["shape"][1] if given is not None and len(given["shape"]) > 1 else 0
+    return loss["function"] in {"cross_entropy", "nll_loss"} and classes > 2 * (highest + 1)
 
 
 def _of_itself(loss: Mapping[str, Any]) -> bool:

@@ -168,3 +168,16 @@ def test_files_of_its_own_and_of_a_test_may_stay_unread(name, writes, found):
     for left in ("a", "b", name):
         story.add("file_left", path=f"data/{left}.pt", bytes=1)
     assert len(judge("files-read", straight=story)) == found
+
+
+@pytest.mark.parametrize(("classes", "found"), [(2, 1), (64, 0)])
+def test_one_constant_target_is_meant_where_the_loss_tells_other_classes_apart(classes, found):
+    story = Story()
+    for place in range(3):
+        batch = story.batch(range(4), position=place)
+        call = story.forward(batch)
+        given = fact("input", range(4), shape=(classes,))
+        story.loss(call, label("target", [0] * 4), function="cross_entropy", given=given)
+        story.backward(call)
+        story.optimize()
+    assert len(judge("labels-reach-loss", straight=story)) == found

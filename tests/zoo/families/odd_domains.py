@@ -26,6 +26,7 @@ HEALTHY = tuple(
         ("maskprune", "Lottery tickets: weights are rewound to the initial ones, which the checkpoint holds"),
         ("meanteacher", "Two loaders zipped; the averaged copy is what is validated"),
         ("mil", "Bags of varying size, one a batch; four bags a step"),
+        ("moco", "Contrast with a queue: the target is always class 0, the data set's labels are ignored"),
         ("nanogpt", "No loader: batches cut from a memory map; one checkpoint file, overwritten"),
         ("pinn", "Physics-informed: no data, derivatives with respect to the input, Adam and then L-BFGS"),
         ("ppo", "Rollouts of a vector environment, shuffled minibatches, a rate annealed by hand"),
