@@ -36,7 +36,9 @@ class EncoderTrainer:
             os.environ["BGB_SMOKE_TEST"] = "1"
         os.environ.setdefault("BGB_LIMIT_FILES", DEFAULT_LIMIT_FILES)
         if run.data == "canary":
+            # Read anew: arrays made before a reader was changed would answer for it.
             os.environ["BGB_DATA_DIR"] = str(run.workdir / "canary")
+            os.environ["BGB_CACHE_DIR"] = str(run.workdir / "cache")
         arguments = ["train", self.config, "--output-dir", str(run.workdir / "run"), "--seed", str(run.seed)]
         arguments += ["--max-steps", str(run.max_steps)]
         if run.resume_from is not None:
@@ -134,6 +136,7 @@ def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
         seeded=True,
         prepare=prepare,
         variants=("normal", "no_positives", "canary"),
+        refuses_no_positives=True,
         input_shape=WINDOW,
         output_shape=(None, WINDOW[2]),
         inner_shapes={"encoder": (None, None, WINDOW[2] // 16)},

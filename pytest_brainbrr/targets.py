@@ -87,6 +87,8 @@ class Target:
     """Whether ``train`` honours ``run.seed``, so that two runs with one seed are equal."""
     variants: Sequence[Variant] = ("normal",)
     """Which kinds of data ``prepare`` can lay out."""
+    refuses_no_positives: bool = False
+    """Whether data without a positive label must end in an error before the first step: a message is not enough."""
     input_shape: tuple[int | None, ...] | None = None
     """Shape of the model's first input, None for a free dimension."""
     output_shape: tuple[int | None, ...] | None = None

@@ -71,6 +71,12 @@ def judge_no_positives(traces: Mapping[str, Trace], target: Target) -> Iterable[
             "no-positives", "labels", "error", text, evidence, cause, "check the mask against the annotations"
         )
         return
+    if target.refuses_no_positives:
+        text = "data without positives are trained on, though the trainer is declared to refuse them"
+        cause = "the guard is swallowed, or a switch that opens it is always on"
+        hint = "stop before the first step where no label is positive"
+        yield Finding("no-positives", "guard", "error", text, {"steps": steps}, cause, hint)
+        return
     if any(SAID.search(text) for text in _texts(trace)):
         return
     text = "the trainer trains on data without a single positive and says nothing"
@@ -113,7 +119,10 @@ CHECKS: tuple[Check, ...] = (
             "checkpoint, or says so, and no label is positive."
         ),
         faults=("guard missing", "guard too late", "labels inverted"),
-        limits="Needs a target that declares the variant no_positives.",
+        limits=(
+            "Needs a target that declares the variant no_positives. A message is enough unless the target is declared "
+            "as `refuses_no_positives`."
+        ),
     ),
     Check(
         "non-finite-said",

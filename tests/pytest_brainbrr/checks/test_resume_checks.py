@@ -548,6 +548,10 @@ def test_training_without_positives_must_be_said():
     assert wheres(judge("no-positives", no_positives=without_positives([0, 0]))) == [("guard", "error")]
     assert judge("no-positives", no_positives=without_positives([0, 0], said=True)) == []
     assert wheres(judge("no-positives", no_positives=without_positives([1, 1]))) == [("labels", "error")]
+    strict = Target("any", train=print, refuses_no_positives=True)
+    assert wheres(judge("no-positives", strict, no_positives=without_positives([0, 0], said=True))) == [
+        ("guard", "error")
+    ]
 
 
 def test_refusal_comes_before_the_first_step():
