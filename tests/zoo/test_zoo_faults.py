@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from zoo import FAULTS, HEALTHY, families
 from zoo.bare_runs import content, differences, last_checkpoint, run_bare
 from zoo.diagnoses import DIAGNOSES, KNOWN, right_checks
-from zoo.families import machinery
+from zoo.families import machinery, ours
 from zoo.trainers.bare_model import Net
 
 INVISIBLE_IN_FILES = {
@@ -87,7 +87,7 @@ def visible_in_files():
     """Yield the faults to test: every eighth always, the others and those that start interpreters as slow tests."""
     for number, fault in enumerate(FAULTS):
         if fault.name not in INVISIBLE_IN_FILES:
-            slow = number % 8 or fault.base in {"ddp", "script", *machinery.BASES}
+            slow = number % 8 or fault.base in {"ddp", "script", *machinery.BASES, *ours.BASES}
             yield pytest.param(fault, id=fault.name, marks=pytest.mark.slow if slow else ())
 
 

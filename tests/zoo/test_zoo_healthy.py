@@ -6,7 +6,8 @@ from zoo import FAULTS, HEALTHY
 from zoo.bare_runs import content, differences, last_checkpoint, run_bare
 from zoo.cases import BASES
 
-RESUMABLE = [case for case in HEALTHY if case.facts.get("resumable")]
+# brainbrr's own tests hold it to this; its checkpoints count the bytes of a log that lies elsewhere when resumed.
+RESUMABLE = [case for case in HEALTHY if case.facts.get("resumable") and not case.name.startswith("base-ours-")]
 CHECKPOINTED = [case for case in RESUMABLE if case.name != "base-script"]
 
 
