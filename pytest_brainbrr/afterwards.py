@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import re
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,14 @@ LAST_LINES = 40
 MAX_BYTES = 1 << 20
 MAX_ROWS = 2000
 MAX_FILES = 2000
+MEANINGS = {
+    "SIGKILL": "most often the system's answer to a lack of memory",
+    "SIGSEGV": "native code read memory that is not its own",
+    "SIGABRT": "native code gave up, for instance on an assertion",
+    "SIGBUS": "most often shared memory (/dev/shm) that is full",
+}
+CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
+"""What a terminal would obey instead of showing it."""
 
 
 def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
@@ -35,7 +46,7 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
                 "how": "timeout" if how["how"] == "timeout" else "killed",
                 "code": code,
                 "exception": None,
-                "message": how.get("message", f"the process ended with code {code} and left no word"),
+                "message": how.get("message", _last_words(code)),
                 "traceback": None,
                 "last_lines": lines,
                 "steps": last.get("step", 0),
@@ -52,6 +63,18 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
                 "pid": last.get("pid"),
             }
             file.write(encode({"role": "main", "step": last.get("step", 0), "after": False, **common, **event}) + "\n")
+
+
+def _last_words(code: int) -> str:
+    """Say how a process ended that could not say so itself."""
+    if code >= 0:
+        return f"the process ended itself at once with status {code} (os._exit, or a native exit): no clean-up was run"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    meant = MEANINGS.get(name)
+    return f"the process was ended by {name}" + (f": {meant}" if meant else "")
 
 
 def _main_file(trace: Path) -> Path | None:
@@ -77,8 +100,11 @@ def _last(lines: list[str]) -> dict[str, Any]:
 def _last_lines(console: Path) -> list[str]:
     if not console.exists():
         return []
-    text = console.read_bytes()[-65536:].decode("utf-8", errors="replace")
-    return [line.rpartition("\r")[2][:400] for line in text.splitlines()[-LAST_LINES:]]
+    with console.open("rb") as file:
+        file.seek(-min(65536, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        text = file.read().decode("utf-8", errors="replace")
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return [CONTROLS.sub("", line)[:400] for line in lines if line.strip()][-LAST_LINES:]
 
 
 def _files(work: Path) -> Iterator[dict[str, Any]]:

@@ -7,11 +7,13 @@ the target's own process would have had, so far as there is one.
 import contextlib
 import faulthandler
 import gc
+import multiprocessing.process
 import os
 import pickle
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,6 +27,8 @@ from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Run
 from pytest_brainbrr.touching import touch
 
+THREADS_S = 3.0
+"""How long threads of a run that was stopped are waited for."""
 PACKAGES = ("torch", "numpy", "lightning", "pytorch-lightning", "accelerate", "transformers", "brainbrr")
 
 
@@ -40,6 +44,8 @@ def execute(spec: Spec) -> int:
         # The parent asks for the stacks before it kills a run that takes too long.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     os.chdir(spec.cwd)
+    # Where started processes look for a relative script; a fork of the zygote has the parent's folder there.
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]  # noqa: PTH109
     os.environ.update(spec.environment)
     sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
     if not spec.watched:
@@ -99,7 +105,22 @@ def execute(spec: Spec) -> int:
         watch.emit("exit", **outcome, last_lines=[], steps=watch.borders)
     finally:
         watch.close()
+    if limit.reached:
+        _leave_threads_behind(int(outcome["code"]))
     return int(outcome["code"])
+
+
+def _leave_threads_behind(code: int) -> None:
+    """End a run that was stopped from outside though threads go on: the word that would have ended them never came."""
+    until = time.monotonic() + THREADS_S
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    waited_for = [thread for thread in others if not thread.daemon]
+    for thread in waited_for:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in waited_for):
+        sys.stderr.write("stopped from outside; threads that the target started were still running\n")
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _outcome(call: Callable[[], object]) -> dict[str, Any]:
@@ -126,16 +147,26 @@ def _outcome(call: Callable[[], object]) -> dict[str, Any]:
         if type(error).__name__ == "StopTraining":
             found.update(how="stopped", exception=None)
         else:
-            sys.stderr.write(traceback.format_exc())
-            lines = traceback.format_exc().splitlines()[-30:]
+            lines = _theirs(error).splitlines()
+            sys.stderr.write("\n".join(lines) + "\n")
             found.update(
                 how="raised",
                 code=1,
                 exception=type(error).__name__,
                 message=str(error)[:2000],
-                traceback="\n".join(lines),
+                traceback="\n".join(lines[-30:]),
             )
     return found
+
+
+def _theirs(error: BaseException) -> str:
+    """Return the traceback as the target's own process would print it: from its first frame on."""
+    place = error.__traceback__
+    while place is not None and (
+        place.tb_frame.f_code.co_filename == __file__ or "runpy" in place.tb_frame.f_code.co_filename
+    ):
+        place = place.tb_next
+    return "".join(traceback.format_exception(type(error), error, place))
 
 
 def _call(spec: Spec, watch: Any = None) -> object:

@@ -1,5 +1,6 @@
 """Command-line and ini options of the plugin."""
 
+import argparse
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 DEFAULT_STEPS = 6
+LEAST_STEPS = 2
+"""What moves from one step to the next takes two to be seen."""
 
 
 SCRIPT_ARGUMENTS = {
@@ -33,7 +36,7 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="COMMAND",
-        help='smoke-test a training script as it is, for instance "train.py --epochs 1" (repeatable); a module is '
+        help='smoke-test a training script as it is, for instance "train.py --epochs 1" or "python -m package.train" (repeatable); a module is '
         'named after the equals sign: --smoke-script="-m package.train --epochs 1"',
     )
     for name, (example, what) in SCRIPT_ARGUMENTS.items():
@@ -56,7 +59,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--smoke-steps",
-        type=_positive,
+        type=_steps,
         default=DEFAULT_STEPS,
         metavar="N",
         help="optimizer steps of a run (default: %(default)s)",
@@ -161,9 +164,8 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        message = f"got {text}, expected a positive integer"
-        raise ValueError(message)
-    return value
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) < LEAST_STEPS:
+        message = f"got {text!r}, expected an integer of at least {LEAST_STEPS}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)

@@ -24,8 +24,10 @@ class Finding:
     hint: str = ""
 
     def __str__(self) -> str:
-        facts = ", ".join(f"{name}={value}" for name, value in self.evidence.items())
+        told = self.evidence.get("last_lines")
+        facts = ", ".join(f"{name}={value}" for name, value in self.evidence.items() if name != "last_lines")
         lines = [f"{self.check}: {self.where}: {self.message}" + (f" [{facts}]" if facts else "")]
+        lines += [f"  | {line}" for line in told] if isinstance(told, list | tuple) else []
         lines += [f"  likeliest cause: {self.cause}"] if self.cause else []
         lines += [f"  to mend: {self.hint}"] if self.hint else []
         return "\n".join([*lines, f"  explained in {self.docs}"])

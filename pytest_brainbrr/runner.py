@@ -266,6 +266,8 @@ class Runs:
         command = self.target.command(seed=spec.seed, max_steps=spec.max_steps, resume_from=spec.resume_from)
         if command[:1] in (["python"], ["python3"]):
             command = command[1:]
+        if command[0] != "-m" and not Path(command[0]).is_file():
+            command[0] = shutil.which(command[0]) or command[0]  # a console entry of an installed package
         if command[0] != "-m" and not Path(command[0]).resolve().is_relative_to(Path.cwd()):
             command[0] = str(Path(command[0]).resolve())  # else it runs from the mirror, relative as it was given
         return command

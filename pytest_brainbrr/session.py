@@ -189,7 +189,7 @@ class SmokeSession:
             asked = [encoders.script_target(each, self.options.script_arguments) for each in self.options.scripts]
         asked += [encoders.config_target(path, self.options.overrides) for path in self.options.configs]
         if asked:
-            return asked
+            return _apart(asked)
         yielded = config.hook.pytest_brainbrr_targets(config=config)
         declared = [target for targets in yielded if targets is not None for target in targets]
         return declared or encoders.encoder_targets(self.options.overrides)
@@ -254,6 +254,17 @@ def _refuse_moved_root(config: pytest.Config) -> None:
         if not inside or (value.exists() and start not in value.resolve().parents):
             message = f"pytest took {value} for a test path and {config.rootpath} for its root: write {option}={value}"
             raise pytest.UsageError(message)
+
+
+def _apart(targets: list[Target]) -> list[Target]:
+    """Number targets that were asked for by commands and would have one name: ``train``, ``train-2``."""
+    counts: dict[str, int] = {}
+    found = []
+    for target in targets:
+        counts[target.name] = counts.get(target.name, 0) + 1
+        number = counts[target.name]
+        found.append(target if number == 1 else replace(target, name=f"{target.name}-{number}"))
+    return found
 
 
 def _below(nodeid: str, wanted: str) -> bool:

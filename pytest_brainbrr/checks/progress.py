@@ -18,13 +18,14 @@ def finishes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     if traces["straight"].finished:
         return
     name = end.get("exception") or end["how"]
+    message = str(end.get("message") or "").strip()
+    if end["how"] == "system_exit" and message.lstrip("-").isdigit():
+        message = f"it exited with status {message}; what it said last is in the evidence"
     yield error(
         "run-finishes",
         "<run>",
         f"the run did not end well: {name}",
-        cause=str(end.get("message") or "").strip().splitlines()[0][:300]
-        if str(end.get("message") or "").strip()
-        else "",
+        cause=message.splitlines()[0][:300] if message else "",
         hint="run the target by hand; its last lines are in the evidence",
         how=end["how"],
         code=end.get("code"),
