@@ -108,7 +108,9 @@ def _last_lines(console: Path) -> list[str]:
 
 
 def _files(work: Path) -> Iterator[dict[str, Any]]:
-    for count, path in enumerate(sorted(path for path in work.rglob("*") if path.is_file() and not path.is_symlink())):
+    # Code is what the mirror of a script's folder is laid out with, not what a run leaves.
+    left = (path for path in work.rglob("*") if path.suffix != ".py" and path.is_file() and not path.is_symlink())
+    for count, path in enumerate(sorted(left)):
         if count >= MAX_FILES:
             return
         name, size = str(path.relative_to(work)), path.stat().st_size

@@ -1,20 +1,25 @@
 """A working folder for a script that reads the user's files and never writes them.
 
-The folder the script is started from is mirrored by symbolic links. Before the script writes, renames or removes
+The folder the script is started from is mirrored by symbolic links, its code by copies. Before the script writes, renames or removes
 below the mirror, the place becomes real: a linked folder turns into a folder of links, a linked file into a copy.
 
 Limits: Python's own file calls and ``torch.save`` are noticed; a C library that opens a linked file for writing by
 itself is not, and absolute paths outside the mirror are the script's own business.
 """
 
+import itertools
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 WRITE_EVENT = "pytest_brainbrr.write"
 """Audit event that a watcher raises before a file is written in a way the interpreter does not see."""
+
+MAX_LOOKED, MAX_IN_FOLDER = 4000, 500
+"""Entries that are looked at for Python files: in all, and in one folder."""
 
 WRITING = {
     WRITE_EVENT: (0,),
@@ -41,15 +46,47 @@ def mirror(source: Path, folder: Path, *, skip: Path) -> None:
         folder: an existing folder.
         skip: folder of the smoke run itself, which may lie inside ``source``.
     """
+    _lay(source, folder, skip=skip, real=_with_code(source))
+
+
+def _lay(source: Path, folder: Path, *, skip: Path, real: set[Path]) -> None:
     for entry in os.scandir(source):
-        target = Path(entry.path).resolve()
+        target, place = Path(entry.path).resolve(), folder / entry.name
         if target == skip:
             continue
-        if skip.is_relative_to(target):
-            (folder / entry.name).mkdir()
-            mirror(target, folder / entry.name, skip=skip)
+        if skip.is_relative_to(target) or Path(entry.path) in real:
+            place.mkdir()
+            _lay(Path(entry.path), place, skip=skip, real=real)
+        elif source in real and entry.name.endswith(".py") and entry.is_file(follow_symlinks=False):
+            shutil.copy2(entry.path, place)
         else:
-            (folder / entry.name).symlink_to(target, target_is_directory=entry.is_dir())
+            place.symlink_to(target, target_is_directory=entry.is_dir())
+
+
+def _with_code(source: Path) -> set[Path]:
+    """Return the folders that Python files lie in, and those that lead there; looks at a few thousand entries only.
+
+    Their code is copied: ``Path(__file__).resolve().parent / "runs"`` would lead out of a mirror of links.
+    """
+    found, waiting, left = {source}, [source], MAX_LOOKED
+    for folder in waiting:
+        for entry in itertools.islice(_entries(folder), min(MAX_IN_FOLDER, max(0, left))):
+            left -= 1
+            if entry.is_dir(follow_symlinks=False):
+                own = Path(entry.path)
+                if not entry.name.startswith((".", "__")) and not (own / "pyvenv.cfg").exists():
+                    waiting.append(own)
+            elif entry.name.endswith(".py"):
+                found.update(parent for parent in (folder, *folder.parents) if parent.is_relative_to(source))
+    return found
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError:
+        return  # unreadable: it is linked, and the script will say what it misses
 
 
 def carry_over(source: Path, folder: Path) -> None:

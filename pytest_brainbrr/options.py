@@ -36,7 +36,7 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="COMMAND",
-        help='smoke-test a training script as it is, for instance "train.py --epochs 1" or "python -m package.train" (repeatable); a module is '
+        help='smoke-test a training script as it is, for instance "train.py --epochs 1" (repeatable); a module is '
         'named after the equals sign: --smoke-script="-m package.train --epochs 1"',
     )
     for name, (example, what) in SCRIPT_ARGUMENTS.items():

@@ -253,12 +253,19 @@ class Runs:
                 max_steps=self.steps,
                 limit=self.steps if self._stopped_outside else self.steps + 1,
                 causal=self.target.causal,
-                sys_path=[path or str(Path.cwd()) for path in sys.path],
+                sys_path=[self._seen_from(home / "work", path or str(Path.cwd())) for path in sys.path],
                 cwd=str(Path.cwd()) if self.target.script is None else str(home / "work"),
             ),
             **changes,
         )
         return replace(spec, script=self._command(spec))
+
+    def _seen_from(self, work: Path, path: str) -> str:
+        """Return where a folder of modules lies for a run: a script imports the mirror's, not the original ones."""
+        own = self.target.script is not None and "site-packages" not in path
+        if not own or not Path(path).is_relative_to(Path.cwd()) or Path(path).is_relative_to(sys.prefix):
+            return path
+        return str(work / Path(path).relative_to(Path.cwd()))
 
     def _command(self, spec: Spec) -> list[str] | None:
         if self.target.script is None:

@@ -1,0 +1,85 @@
+"""What a newcomer is told when a script cannot be run, or ends badly."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pytest_brainbrr.afterwards import _last_lines, _last_words
+from pytest_brainbrr.child import _outcome
+from pytest_brainbrr.encoders import script_target
+from pytest_brainbrr.mirror import mirror
+from pytest_brainbrr.results import Finding
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("", "names no script"), ("'train.py", "no command line"), ("nothere.py --x", "no script 'nothere.py' here")],
+)
+def test_what_is_no_script_is_refused_in_words(command: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        script_target(command)
+
+
+def test_a_script_gives_its_target_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my träin.py").touch()
+    assert script_target("'my träin.py' --x 1").name == "my-träin"
+    assert script_target("python -m package.train --x 1").name == "package.train"
+    assert script_target("-m package.train").name == "package.train"
+
+
+@pytest.mark.parametrize("steps", ["1", "0", "many"])
+def test_too_few_steps_are_a_usage_error(pytester: pytest.Pytester, steps: str) -> None:
+    result = pytester.runpytest_subprocess("--smoke", "--smoke-steps", steps)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--smoke-steps: got '{steps}', expected an integer of at least 2*"])
+
+
+def test_a_signal_is_named() -> None:
+    assert "SIGKILL: most often the system's answer to a lack of memory" in _last_words(-signal.SIGKILL)
+    assert "os._exit" in _last_words(0)
+
+
+def test_the_console_is_quoted_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    console = tmp_path / "console.txt"
+    console.write_bytes(b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x00\xff\n10%\r20%\nlast\r\n" + b"\n")
+    assert _last_lines(console) == ["red\ufffd", "20%", "last"]
+
+
+def test_a_traceback_begins_with_the_targets_first_frame() -> None:
+    found = _outcome(lambda: int("x"))
+    assert "child.py" not in found["traceback"]
+    assert found["traceback"].splitlines()[-1].startswith("ValueError")
+
+
+def test_a_finding_shows_the_last_lines_as_lines() -> None:
+    finding = Finding("run-finishes", "<run>", "error", "it broke", {"code": 1, "last_lines": ["one", "two"]})
+    assert str(finding).splitlines()[:3] == ["run-finishes: <run>: it broke [code=1]", "  | one", "  | two"]
+
+
+def test_code_is_copied_so_that_its_resolved_folder_is_the_mirrors(tmp_path: Path) -> None:
+    project, work = tmp_path / "project", tmp_path / "work"
+    for folder in ("src/pkg", "data", "venv/lib"):
+        (project / folder).mkdir(parents=True)
+    work.mkdir()
+    for name in ("train.py", "src/pkg/paths.py", "data/x.npy", "venv/lib/own.py", "venv/pyvenv.cfg", "notes.txt"):
+        (project / name).touch()
+    mirror(project, work, skip=work)
+    for name in ("train.py", "src/pkg/paths.py"):
+        assert (work / name).resolve() == work / name
+    assert all((work / name).is_symlink() for name in ("data", "venv", "notes.txt"))
+
+
+def test_a_mirror_of_many_files_is_quick(tmp_path: Path) -> None:
+    import time
+
+    project, work = tmp_path / "project", tmp_path / "work"
+    (project / "windows").mkdir(parents=True)
+    work.mkdir()
+    for place in range(20_000):
+        (project / "windows" / f"{place}.npy").touch()
+    began = time.perf_counter()
+    mirror(project, work, skip=work)
+    assert time.perf_counter() - began < 1.0
+    assert (work / "windows").is_symlink()
