@@ -1,7 +1,8 @@
 """A working folder for a script that reads the user's files and never writes them.
 
-The folder the script is started from is mirrored by symbolic links, its code by copies. Before the script writes, renames or removes
-below the mirror, the place becomes real: a linked folder turns into a folder of links, a linked file into a copy.
+The folder the script is started from is mirrored by symbolic links, its code by copies. Before the script writes,
+renames or removes below the mirror, the place becomes real: a linked folder turns into a folder of links, a linked
+file into a copy.
 
 Limits: Python's own file calls and ``torch.save`` are noticed; a C library that opens a linked file for writing by
 itself is not, and absolute paths outside the mirror are the script's own business.
