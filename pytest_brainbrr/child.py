@@ -89,6 +89,8 @@ def execute(spec: Spec) -> int:
 
     limit = Limit(watch, spec.limit, before=at_limit)
     limit.install()
+    if spec.limit == 0 and spec.resume_from is not None:
+        limit.wait_for(spec.resume_from)
     began, spent = time.perf_counter(), watch.seconds
     try:
         outcome = _outcome(lambda: _call(spec, watch))

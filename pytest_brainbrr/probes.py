@@ -55,6 +55,8 @@ class Probes:
         self.watch, self.spec = watch, spec
         self._module: nn.Module | None = None
         self._kept = False
+        self._early = False
+        """Whether what is kept was called before any optimizer and any backward: while the model was built, perhaps."""
 
     def install(self) -> None:
         """Keep the module and the input of the first training call, in plans that probe."""
@@ -62,9 +64,11 @@ class Probes:
             self.watch.shared["keep_input"] = self._keep
 
     def _keep(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if self._kept or self.spec.probe_input is None or next(module.parameters(), None) is None:
+        begun = bool(self.watch.shared.get("backwards"))
+        kept = self._kept and (begun or not self._early)
+        if kept or self.spec.probe_input is None or next(module.parameters(), None) is None:
             return
-        self._kept = True
+        self._kept, self._early = True, next(self.watch.registry.alive("o"), None) is None
         # Held on purpose: in an invasive plan the model must outlive the trainer's own reference.
         self._module = module
         value = {"args": _detached(args), "kwargs": _detached(kwargs), "class": type(module).__name__}

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
+from pytest_brainbrr.origins import forget_stale_batches
 from pytest_brainbrr.vocabulary import VOCABULARY, Kind
 
 __all__ = ["SCHEMA", "VOCABULARY", "Event", "Kind", "Trace", "decode", "encode"]
@@ -57,7 +58,7 @@ class Trace:
         self.directory = directory
         self._find_main()
         self._mark_phases()
-        self._forget_ended_passes()
+        forget_stale_batches(self.all)
         self._follow_renames()
 
     @classmethod
@@ -333,26 +334,6 @@ class Trace:
                 event["phase"] = "eval"
             else:
                 event["phase"] = "unused"
-
-    def _forget_ended_passes(self) -> None:
-        """Part calls from the loader whose pass was over before them.
-
-        The batch delivered last is no call's origin once its pass has ended and the call runs in other modes than the
-        calls of that pass: training through a loader is often followed by a look at held-out tensors. (A trainer that
-        fetches one batch ahead calls the model once more after the end, in the modes of the pass.)
-        """
-        ended: set[tuple[Any, str]] = set()
-        modes: dict[tuple[Any, str], set[tuple[bool, bool]]] = {}
-        for event in self.all:
-            if event["kind"] == "epoch" and event["action"] != "begin":
-                ended.add((event.get("pid"), event["id"]))
-            if event["kind"] != "forward" or not event.get("loader"):
-                continue
-            key, mode = (event.get("pid"), event["loader"][0]), (event["grad_enabled"], event["training"])
-            if key in ended and mode not in modes.get(key, {mode}):
-                event["loader"] = None
-            else:
-                modes.setdefault(key, set()).add(mode)
 
     def _after_buffer(self, place: int) -> str | None:
         """Return the file that was opened for writing right after something was saved into a buffer."""

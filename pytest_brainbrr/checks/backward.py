@@ -18,10 +18,14 @@ from pytest_brainbrr.checks.iterations import (
     same_batch,
     stepping,
     straight,
+    warning,
 )
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
+
+NEAR = 1e-2
+"""How exactly a share of gradients must be one by the number of batches."""
 
 
 def _plain(found: list[Turn]) -> list[Turn]:
@@ -195,7 +199,12 @@ def accumulated(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
         judged = True
         dropped = sum(_dropped(turn, batches) for turn, batches in several)
         if dropped >= len(several):
-            yield error(
+            planned = target.accumulation not in (None, 1) or all(
+                _divided(turn, batches, losses, grads) for turn, batches in several
+            )
+            # Gradients may be computed to be measured only: without a sign of accumulation nothing says that they are
+            # to be summed.
+            yield (error if planned else warning)(
                 "gradients-accumulate",
                 optimizer_name(trace, optimizer),
                 "gradients of all but the last batch were cleared before any step used them",
@@ -275,6 +284,29 @@ def _share(batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int
     return shares.pop() if len(shares) == 1 else 0.0
 
 
+def _divided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int, Event]) -> bool:
+    """Return whether a loss of this turn enters with a coefficient below one, or its gradients are made smaller."""
+    for backward in batches:
+        for number in backward["losses"]:
+            share = grads.get(number, {}).get("output_grad")
+            if finite_number(share) and number in losses and losses[number]["reduction"] in {"mean", "none"}:
+                share = abs(share / (backward["scale"] or 1.0))
+                if abs(share * len(batches) - 1.0) < NEAR:
+                    return True
+    return _shrunk(turn, batches)
+
+
+def _shrunk(turn: Turn, batches: list[Event]) -> bool:
+    """Return whether every gradient is smaller by the number of batches when it is used."""
+    last, facts = batches[-1], turn.parameters
+    ratios = [
+        facts[identity]["grad_norm"] / norm * (last["scale"] or 1.0)
+        for identity, norm in last["raw_norms"].items()
+        if norm and identity in facts and facts[identity]["grad_norm"]
+    ]
+    return bool(ratios) and all(abs(ratio * len(batches) - 1.0) < NEAR for ratio in ratios)
+
+
 def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], grads: Mapping[int, Event]) -> bool:
     """Return whether a mean over each batch enters the sum with coefficient 1, and the sum is not divided later."""
     for backward in batches:
@@ -288,14 +320,7 @@ def _undivided(turn: Turn, batches: list[Event], losses: Mapping[int, Event], gr
         ]
         if not whole:
             return False
-    last, facts = batches[-1], turn.parameters
-    ratios = [
-        facts[identity]["grad_norm"] / norm * (last["scale"] or 1.0)
-        for identity, norm in last["raw_norms"].items()
-        if norm and identity in facts and facts[identity]["grad_norm"]
-    ]
-    # Divided after the sum: every gradient is smaller by the number of batches when it is used.
-    return not (ratios and all(abs(ratio * len(batches) - 1.0) < 1e-2 for ratio in ratios))
+    return not _shrunk(turn, batches)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -342,7 +367,8 @@ CHECKS: tuple[Check, ...] = (
             "Seen where micro-batches come from one torch loader and the loss from torch.nn.functional. Judged by the "
             "coefficient of each loss in what backward was called on, not by computing gradients again for one large "
             "batch: that would also judge how micro-batches of unequal size are weighted, in which sound trainers "
-            "differ."
+            "differ. Cleared gradients only warn where no loss is divided and no accumulation declared: some are "
+            "computed to be measured."
         ),
     ),
 )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -86,7 +87,7 @@ def _initial(trace: Trace) -> dict[str, dict[str, str]]:
     """Return label -> name -> digest before the first step, of parameters only."""
     several = len([model for model in trace.models.values() if model.get("parameters")]) > 1
     found: dict[str, dict[str, str]] = {}
-    for event in trace.events("weights", when="first_forward"):
+    for event in trace.events("weights", when="first_forward", step=0):
         model = trace.models.get(event["model"])
         if model is None:
             continue
@@ -123,12 +124,13 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
         snapshot = trace.snapshot_of(checkpoint)
         for label, tensors in (snapshot or {"models": {}})["models"].items():
             parameters, trainable, buffers = _members(trace, label)
-            for kept in held(checkpoint, tensors).values():
-                saved = parameters & kept.keys()
+            for own in held(checkpoint, tensors).values():
+                kept = own.keys() | _shards(trace, checkpoint, tensors, own.keys())
+                saved = parameters & kept
                 if len(saved) <= MOST * max(1, len(parameters)):
                     continue
                 judged += 1
-                for finding in _missing(tensors, kept.keys(), saved, trainable, buffers, _kind(checkpoint)):
+                for finding in _missing(tensors, kept, saved, trainable, buffers, _kind(checkpoint)):
                     found.setdefault((finding.where, finding.message), finding)
     yield from _lost(trace)
     if not judged and not any(
@@ -136,6 +138,19 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     ):
         raise Vacuous("the run wrote no checkpoint in which parameters of the model could be recognised")
     yield from found.values()
+
+
+def _shards(trace: Trace, checkpoint: Mapping[str, Any], tensors: Iterable[str], own: AbstractSet[str]) -> set[str]:
+    """Return what files written beside this one at the same step hold of the model, if they share nothing with it."""
+    folder, found = PurePosixPath(str(checkpoint["final"])).parent, set[str]()
+    for other in trace.checkpoints:
+        if other is checkpoint or other["step"] != checkpoint["step"]:
+            continue
+        if PurePosixPath(str(other["final"])).parent == folder:
+            names = {name for part in held(other, tensors).values() for name in part}
+            if names.isdisjoint(own):
+                found |= names
+    return found
 
 
 def _trained(trace: Trace, model: str) -> dict[str, int]:

@@ -129,6 +129,8 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
     passes = {feed.batch["epoch"] for feed in training if feed.batch is not None}
     loaders = {feed.batch["loader"] for feed in training if feed.batch is not None}
     inputs = {(feed.call["step"], given.get("digest")) for feed in training for given in feed.inputs}
+    # A second look at a batch may also come right after its step (was it for the better?), in the mode it trained in.
+    inputs_before = {(step + 1, given) for step, given in inputs}
     modes_matter = any(feed.call["phase"] == "eval" and not feed.call["training"] for feed in feeds(trace))
     begun = training[0].call["n"] if training else -1
     again = {_shapes(feed) for feed in feeds(trace) if feed.call["phase"] == "eval" and feed.call["n"] > begun}
@@ -147,7 +149,8 @@ def validation_feeds(trace: Trace) -> tuple[Feed, ...]:
             continue
         if feed.batch is not None and feed.call["training"] and feed.batch["loader"] in loaders:
             continue  # Statistics of normalization are renewed on training data.
-        if feed.batch is None and any((feed.call["step"], one.get("digest")) in inputs for one in feed.inputs):
+        known = inputs | inputs_before if feed.call["training"] else inputs
+        if feed.batch is None and any((feed.call["step"], one.get("digest")) in known for one in feed.inputs):
             continue
         found.append(feed)
     return tuple(found)

@@ -35,7 +35,8 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
     called = _called(trace)
     never = {identity: fact for identity, fact in expected.items() if identity not in touched | elsewhere}
     offsets = _offsets(trace, expected, backwards)
-    never = {identity: fact for identity, fact in never.items() if identity not in offsets}
+    if any(event["function"] == "grad" and event["create_graph"] for event in backwards):
+        never = {identity: fact for identity, fact in never.items() if identity not in offsets}
     for path, members in _by_module(never, expected).items():
         yield _untouched(path, members, was_called=_below(called, members))
     scaled = any(event["enabled"] for event in trace.events("scaler"))
@@ -112,12 +113,10 @@ def _reached_elsewhere(trace: Trace, optimized: Mapping[str, str]) -> set[str]:
 
 
 def _offsets(trace: Trace, expected: Mapping[str, Any], backwards: list[dict[str, Any]]) -> set[str]:
-    """Return biases that a loss of derivatives cannot see: an energy whose forces are fitted has a free offset.
+    """Return biases that do not learn beside a weight of the same module that does: their loss has a free offset.
 
-    Only in a run with a backward through a gradient, and only beside a weight of the same module that learns.
+    So have a loss of derivatives (an energy whose forces are fitted) and one of differences (critics, rankings).
     """
-    if not any(event["function"] == "grad" and event["create_graph"] for event in backwards):
-        return set()
     learning = {
         trace.name(identity) for event in backwards for identity in set(event["touched"]) - set(event["raw_zero"])
     }

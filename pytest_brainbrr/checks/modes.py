@@ -3,11 +3,11 @@
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from pytest_brainbrr.checks import unlooped
 from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.held_out import by_hand, fed_by, held_out, validation
 from pytest_brainbrr.checks.iterations import Event, calls, error, finite_number, stepping, turns, warning
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
@@ -31,51 +31,6 @@ def normalizes(module: Event) -> bool:
 def _acting(trace: Trace, model: str | None) -> list[Event]:
     """Return the modules of a root that compute something else in training mode."""
     return [module for module in trace.models.get(model or "", {}).get("modules", []) if _acts(module)]
-
-
-@lru_cache(maxsize=16)
-def fed_by(trace: Trace) -> dict[int, str]:
-    """Return call number -> id of the loader whose batch was delivered last before the call."""
-    loaders = {event["id"]: event["loader"] for event in trace.events("epoch")}
-    loaders.update({event["epoch"]: event["loader"] for event in trace.events("batch")})
-    return {
-        call["call"]: loaders[call["loader"][0]]
-        for call in trace.events("forward")
-        if call.get("loader") and call["loader"][0] in loaders
-    }
-
-
-@lru_cache(maxsize=16)
-def held_out(trace: Trace) -> tuple[Event, ...]:
-    """Return the calls of validation: fed by loaders whose batches feed no call that trains in training mode."""
-    fed, training = fed_by(trace), set()
-    for call in trace.train_calls:
-        if call["training"] and call["call"] in fed:
-            training.add(fed[call["call"]])
-    if not training:
-        training = {fed[call["call"]] for call in trace.train_calls if call["call"] in fed}
-    if not training:
-        return ()  # without a call that trains there is nothing to hold data out from
-    return tuple(
-        call
-        for call in trace.events("forward")
-        if call["call"] in fed and fed[call["call"]] not in training and not call["raised"]
-    )
-
-
-def _validation(trace: Trace) -> list[Event]:
-    """Return the calls of validation whose outputs no backward reached.
-
-    Raises:
-        Vacuous: there are none.
-    """
-    found = [call for call in held_out(trace) if call["phase"] != "train"]
-    if not found:
-        raise Vacuous(
-            trace.lost("modules", "loaders")
-            or "no validation was seen: no loader of its own fed calls that train nothing"
-        )
-    return found
 
 
 def training_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -197,11 +152,11 @@ def evaluation_mode(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
     """Validation runs with dropout off and statistics at rest."""
     trace = traces["straight"]
     told: set[str] = set()
-    found = [] if held_out(trace) else list(unlooped.scored_in_training_mode(trace, _acting))
+    found = [] if held_out(trace) or by_hand(trace) else list(unlooped.scored_in_training_mode(trace, _acting))
     if found:
         yield from found
         return
-    for call in _validation(trace):
+    for call in validation(trace):
         # Averaged models are called in training mode to renew their statistics (torch.optim.swa_utils.update_bn).
         if call["model"] in told or (call["training"] and call["class"] == "AveragedModel"):
             continue
@@ -237,11 +192,11 @@ def without_graphs(traces: Mapping[str, Trace], target: Target) -> Iterator[Find
     """Validation builds no graph that nobody uses."""
     trace = traces["straight"]
     told: set[str] = set()
-    found = [] if held_out(trace) else list(unlooped.graphs_unused(trace))
+    found = [] if held_out(trace) or by_hand(trace) else list(unlooped.graphs_unused(trace))
     if found:
         yield from found
         return
-    for call in _validation(trace):
+    for call in validation(trace):
         graphs = [fact for fact in call["outputs"] if fact["grad_fn"]]
         if call["grad_enabled"] and graphs and call["model"] not in told:
             told.add(call["model"])
@@ -291,7 +246,11 @@ def validation_is_passive(traces: Mapping[str, Trace], target: Target) -> Iterat
 def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Running statistics of normalization layers follow the data they were trained on."""
     trace = traces["straight"]
-    last = {identity: digest for event in trace.events("weights") for identity, digest in event["buffers"].items()}
+    # They may be set back to zero later on purpose, to be estimated afresh.
+    borders: dict[str, set[Any]] = {}
+    for event in trace.events("weights"):
+        for identity, digest in event["buffers"].items():
+            borders.setdefault(identity, set()).add(digest)
     by_call = calls(trace)
     judged, still = False, []
     for model, facts in trace.models.items():
@@ -311,7 +270,8 @@ def statistics_move(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             ):
                 continue
             judged = True
-            if is_zeros({**buffer, "digest": last.get(buffer["id"])}):
+            seen = borders.get(buffer["id"], set())
+            if seen and all(is_zeros({**buffer, "digest": digest}) for digest in seen):
                 still.append(
                     (trace.name(buffer["id"]).removesuffix(".running_mean"), module["attributes"].get("momentum"))
                 )
@@ -374,7 +334,9 @@ CHECKS: tuple[Check, ...] = (
         evaluation_mode,
         proves="Calls fed by held-out loaders ran with dropout and running statistics at rest.",
         faults=("eval() forgotten", "train() called inside validation"),
-        limits="Validation is known by its loader; models whose modules do not depend on the mode are not judged.",
+        limits="Validation is known by its loader, else by equal inputs scored at several steps; on other inputs that "
+        "are scored it warns. Passes without gradients over samples that are trained on renew statistics. Models whose "
+        "modules do not depend on the mode are not judged.",
     ),
     Check(
         "validation-is-passive",
@@ -384,7 +346,7 @@ CHECKS: tuple[Check, ...] = (
         proves="No backward of a step reached a call of validation, and no step fell between two batches of a "
         "validation.",
         faults=("the training step reused for validation", "optimizer.step() inside validation"),
-        limits="Validation is known by its loader.",
+        limits="Validation is known by its loader, else by equal inputs that are scored at several steps.",
     ),
     Check(
         "validation-without-graphs",

@@ -16,7 +16,7 @@ Steps = dict[tuple[int, int], Mapping[str, Any]]
 """(place of the optimizer, its step of the uninterrupted run) -> step event."""
 
 TRAINING = re.compile(r"optim|exp_avg|momentum_buffer|param_groups|sched|scaler|rng|generator", re.IGNORECASE)
-VOLATILE = {"verbose", "_step_count", "_is_initial"}
+VOLATILE = {"verbose", "_step_count", "_is_initial", "_last_lr"}
 BY_CHANCE = {"order of samples", "random generators", "trained weights"}
 COUNTER = re.compile(r"step|epoch|iter|best|patience|wait|bad|count|seen|batch|position", re.IGNORECASE)
 STEP_COUNTER = re.compile(r"(^|[/_.])(global_)?(step|iteration|iter|it|batch_idx|n_steps)s?$", re.IGNORECASE)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.held_out import held_out
 from pytest_brainbrr.checks.iterations import Event, calls, error, warning
-from pytest_brainbrr.checks.modes import held_out
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -166,8 +166,8 @@ def restored(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
                 continue
             judged = True
             before, after = _named(trace, model, steps[-1]["parameters"]), _named(trace, model, event["parameters"])
-            if before == after:
-                continue
+            if before == after or any(after == _named(trace, model, one["parameters"]) for one in steps):
+                continue  # unchanged, or put back to an earlier state of its own: the best so far, on purpose
             # What the averages were at that step: the last state recorded before this validation.
             for identity in copies:
                 states = _states_before(trace, identity, event["n"])

@@ -25,8 +25,11 @@ def scored_in_training_mode(trace: Trace, acting: Callable[[Trace, str | None], 
     """Warn where a trained model is scored again and again without gradients, and never in evaluation mode."""
     for model in sorted(_trained(trace), key=trace.name):
         since, scored = -1, []
+        known = {fact["digest"] for call in trace.train_calls for fact in call["inputs"] if fact.get("digest")}
         for call in trace.events("forward"):
             quiet = call["model"] == model and not call["grad_enabled"] and not call["raised"]
+            # A second look at the batch that trains (line search, difference of losses) is no validation.
+            quiet = quiet and known.isdisjoint(fact.get("digest") for fact in call["inputs"])
             if quiet and _scored(trace, call, since):
                 scored.append(call)
             since = call["n"]

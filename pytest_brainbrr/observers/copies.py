@@ -193,7 +193,7 @@ class Copies:
         tensors = [reference() for reference in copy.tensors]
         if any(tensor is None for tensor in tensors):
             # `shadow[name] = d * shadow[name] + ...` puts new tensors into the same dict: it is looked for again.
-            del self._copies[copy.identity]
+            self._copies.pop(copy.identity, None)  # another thread may have been here
             roots = [
                 (identity, dict(root.named_parameters()))
                 for identity, _, root in self.models.roots()
@@ -201,7 +201,8 @@ class Copies:
             ]
             before = set(self._copies)
             self._search_containers(roots)
-            fresh = [self._copies.pop(identity) for identity in set(self._copies) - before]
+            made = [self._copies.pop(identity, None) for identity in set(self._copies) - before]
+            fresh = [one for one in made if one is not None]
             if len(fresh) != 1:
                 return {}
             copy.tensors, copy.names = fresh[0].tensors, fresh[0].names

@@ -97,7 +97,9 @@ class Modules:
         if torch.is_grad_enabled() and module.training and next(module.parameters(), None) is not None:
             # May end the run, by an exception: nothing of ours is in progress yet.
             watch.shared["about_to_call"] = weakref.ref(module)
-            watch.boundary()
+            early = watch.shared.get("too_early")
+            if early is None or not early():
+                watch.boundary()
         frames.stack.append(id(module))
         with watch.observing("modules"):
             frames.call = self._begin(module, args)
@@ -139,7 +141,12 @@ class Modules:
         first = not watch.shared.get("called")
         known = self.models.know(module, "called")
         root = self.models.root_of(module)
+        late = known is not None and not first and known not in self.called
         self.called.add(known)
+        if known is not None and late:
+            # Another stage, a second network: what moves is told from how it stood when it was first called.
+            self.models.refresh(known, root)
+            self.models.state(known, root, "first_forward")
         if known is not None:
             if first:
                 watch.shared["called"] = True

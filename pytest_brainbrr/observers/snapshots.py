@@ -31,6 +31,8 @@ class Snapshots:
         copies = watch.shared.get("copies_now")
         positions = watch.shared.get("loader_positions")
         try:
+            if when == "resume":
+                self._look_again()
             watch.emit(
                 "snapshot",
                 when=when,
@@ -45,6 +47,15 @@ class Snapshots:
             )
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             watch.fail("snapshots", error)
+
+    def _look_again(self) -> None:
+        """Learn what the stopped run knew when it saved: the root of the model about to be called, lazy layers."""
+        about = self.watch.shared.get("about_to_call")
+        module = about() if about is not None else None
+        if module is not None:
+            self.models.know(module, "called")
+        for identity, _, root in self.models.roots():
+            self.models.refresh(identity, root)
 
     def _alive(self, prefix: str) -> list[Any]:
         return [thing for _, thing in sorted(self.watch.registry.alive(prefix), key=lambda pair: int(pair[0][1:]))]

@@ -117,6 +117,14 @@ def test_accumulation_with_zero_grad_in_every_micro_batch():
     assert found.message == "gradients of all but the last batch were cleared before any step used them"
 
 
+def test_batches_that_are_only_measured():
+    found = only("gradients-accumulate", accumulating(kept=False, coefficient=1.0))
+    assert found.severity == "warning"
+    target = dataclasses.replace(TARGET, accumulation=2)
+    assert only("gradients-accumulate", accumulating(kept=False, coefficient=1.0), target=target).severity == "error"
+    assert only("gradients-accumulate", accumulating(kept=False)).severity == "error"
+
+
 def test_accumulation_without_division():
     found = only("gradients-accumulate", accumulating(coefficient=1.0))
     assert found.cause == "loss / accumulation is missing"
@@ -157,6 +165,7 @@ def test_clip_order():
 
 def test_measuring_the_norm_is_no_clipping():
     assert "no gradient was clipped" in vacuous("clip-before-step", clipped("after", float("inf")))
+    assert "no gradient was clipped" in vacuous("clip-before-step", clipped("after", 1e6))
 
 
 def test_clip_without_parameters():

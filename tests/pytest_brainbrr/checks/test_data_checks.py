@@ -48,6 +48,67 @@ def test_validation_on_training_samples_fails():
     assert finding.evidence["also_in_training"] == finding.evidence["held_out"]
 
 
+def by_hand(*, ended=True, after=4):
+    """Training on tensors indexed by hand, in the middle of it a validation through a loader."""
+    story = Story()
+    story.dataset("d2", 4)
+    story.loader("l2", "d2", sampler_kind="sequential", num_samples=4, batches=2)
+    for step in range(4 + after):
+        if step == 4:
+            epoch = story.begin("l2")
+            story.validate([0, 1], epoch=epoch)
+            story.validate([2, 3], 1, epoch=epoch)
+            if ended:
+                story.end("l2", batches=2)
+        call = story.forward(x=fact("0", [("hand", step), ("hand", step + 50)], digest=digest("hand", step)))
+        call["loader"] = ["l2-i1", 1] if step >= 4 else None  # the batch delivered last, which it is not made of
+        story.backward(call)
+        story.optimize()
+    return story
+
+
+def test_data_of_no_loader_is_not_taken_for_the_batch_delivered_last():
+    trace = by_hand().trace()
+    assert [call["loader"] for call in trace.train_calls] == [None] * 8
+    assert [call["loader"] for call in trace.eval_calls] == [["l2-i1", 0], ["l2-i1", 1]]
+    assert judge("split-disjoint", by_hand()) == []
+
+
+def test_an_engine_that_fetches_ahead_still_uses_its_last_batch():
+    story = Story()
+    story.loader()
+    epoch = story.begin()
+    first, second = story.batch([0, 1], epoch=epoch), story.batch([2, 3], epoch=epoch, position=1)
+    story.backward(story.forward(first))
+    story.optimize()
+    story.end(batches=2)
+    story.backward(story.forward(second, x=fact("0", ["other", "views"], digest="augmented")))
+    assert [call["loader"] for call in story.trace().train_calls] == [["l1-i1", 0], ["l1-i1", 1]]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_second_look_at_the_batch_of_the_last_step_is_no_validation(training):
+    story = Story()
+    for step in range(5):
+        x = fact("0", [("hand", step), 0], digest=digest("hand", step))
+        story.backward(story.forward(x=x))
+        story.optimize()
+        call = story.forward(x=x, training=training, grad=False)
+        story.loss(call, label("1", [0, 1]), grad=False)
+    assert bool(validation_feeds(story.trace())) == (not training)
+
+
+def test_an_input_that_comes_back_is_made_of_no_batch():
+    story = Story()
+    for step in range(3):
+        batch = story.train([2 * step, 2 * step + 1], step)
+        call = story.forward(batch, training=False, grad=False, x=fact("0", ["kept", "aside"], digest="held"))
+        assert call["loader"]
+    trace = story.trace()
+    assert [call["loader"] for call in trace.eval_calls] == [None] * 3
+    assert None not in [call["loader"] for call in trace.train_calls]
+
+
 def test_scaled_copies_of_training_samples_are_recognized_by_their_form():
     story = healthy()
     for event in story.events:
@@ -126,11 +187,13 @@ def test_files_left_unread_warn():
     for name in ("a", "b"):
         story.add("file_open", path=f"data/{name}.npz", mode="read")
     story.train([0, 1])
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d"):
         story.add("file_left", path=f"data/{name}.npz", bytes=1)
+    assert judge("files-read", story) == []  # a test set lies beside the rest
+    story.add("file_left", path="data/e.npz", bytes=1)
     (finding,) = judge("files-read", story)
     assert finding.severity == "warning"
-    assert finding.evidence == {"unread": 1, "files": 3}
+    assert finding.evidence == {"unread": 3, "files": 5}
 
 
 def test_files_read_lazily_are_not_judged():
@@ -152,6 +215,16 @@ def test_inputs_of_zeros_fail_and_windows_of_zeros_warn():
     story = Story()
     story.train([0, 1], x=fact("0", [0, 1], row_rms=[0.0, 1.0]))
     assert wheres(judge("inputs-alive", story)) == [("windows", "warning")]
+
+
+def test_rows_that_are_blanked_on_purpose_are_alive():
+    story = Story()
+    batch = story.batch([0, 1], x=fact("0", [0, 1], row_rms=[1.0, 1.0]))
+    story.backward(story.forward(batch, x=fact("0", [5, 1], digest="masked", row_rms=[0.0, 1.0])))
+    assert judge("inputs-alive", story) == []
+    story = Story()
+    story.backward(story.forward(x=fact("0", [0, 1], shape=(8,), row_rms=[0.0, 1.0])))
+    assert judge("inputs-alive", story) == []  # a few features, no window
 
 
 def test_channel_flat_in_every_batch_warns_and_one_that_moves_once_does_not():

@@ -65,6 +65,22 @@ def test_an_offset_that_derivatives_do_not_see():
     assert only("gradient-flow", fitted(names=("head.weight", "head.scale"))).where == "head.scale"
 
 
+def test_an_offset_that_differences_do_not_see():
+    def story(names=("head.weight", "head.bias"), zero=("p1",)):
+        told = Story(names=names)
+        told.optimizer()
+        for _ in range(3):
+            told.backward([told.forward()], raw_zero=list(zero))
+            told.stepped()
+            told.weights(moved=["p0"])
+        told.ended()
+        return told
+
+    assert passed("gradient-flow", story())
+    assert only("gradient-flow", story(names=("head.weight", "gate.bias"))).where == "gate"
+    assert only("gradient-flow", story(zero=("p0",))).where == "head.weight"
+
+
 def counted(awake, *, looks=3):
     """Two models with a batch counter each that never counts; only those in ``awake`` train in training mode."""
     layer = [module("norm", "BatchNorm1d")]

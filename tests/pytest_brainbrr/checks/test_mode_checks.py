@@ -129,6 +129,70 @@ def test_statistics_that_never_move():
     assert "no normalization layer" in vacuous("statistics-move", normalized(zeros(4), training=False))
 
 
+def test_statistics_estimated_afresh():
+    story = normalized("moved")
+    story.weights("eval_begin", buffers={"b0": zeros(4)})
+    assert passed("statistics-move", story)
+
+
+def renewing(*, trained_on=True):
+    """Training by hand, and a pass over a loader in training mode without gradients, before one in evaluation mode."""
+    story = Story(modules=[NORM], buffers=[{**MEAN, "digest": "x"}])
+
+    def call(samples, **changes):
+        number = story.forward(samples=list(samples), **changes)
+        story.events[-1]["inputs"][0]["shape"] = [len(samples), 9]
+        return number
+
+    story.optimizer()
+    for _ in range(3):
+        story.backward([call("abcd")])
+        story.stepped()
+        for name, samples, training in (("l1", "abcd" if trained_on else "efgh", True), ("l2", "tuvw", False)):
+            own = story.iterate(name)
+            story.batch(name, own, 0)
+            call(samples, loader=[own, 0], training=training, grad=False)
+            story.iterate(name, "end", 1)
+    story.ended()
+    return story
+
+
+def test_statistics_renewed_on_training_data_are_no_validation():
+    assert passed("evaluation-mode", renewing())
+    assert only("evaluation-mode", renewing(trained_on=False)).where == "Net"
+
+
+def by_hand(*, scored=True, again=True, training=True, fresh=True):
+    """A validation on a tensor that no loader delivers, at every step."""
+    story = Story(modules=[NORM], buffers=[{**MEAN, "digest": "x"}])
+
+    def call(samples, **changes):
+        number = story.forward(samples=list(samples), digest="".join(samples), **changes)
+        story.events[-1]["inputs"][0]["shape"] = [len(samples), 9]
+        return number
+
+    story.optimizer()
+    for step in range(3):
+        story.backward([call("abcd")])
+        story.stepped()
+        name = "tuvw" if fresh else "abcd"
+        seen = call(
+            [f"{letter}{0 if again else step}" if fresh else letter for letter in name], training=training, grad=False
+        )
+        if scored:
+            story.loss(source=seen, grad_enabled=False)
+    story.ended()
+    return story
+
+
+def test_equal_inputs_that_are_scored_at_several_steps_are_validation():
+    assert only("evaluation-mode", by_hand()).severity == "error"
+    assert passed("evaluation-mode", by_hand(training=False))
+    assert only("evaluation-mode", by_hand(again=False)).severity == "warning"
+    for doubt in ({"scored": False}, {"fresh": False}):
+        assert "no validation was seen" in vacuous("evaluation-mode", by_hand(**doubt))
+
+
 def test_without_loaders_there_is_no_validation_to_judge():
     for check in ("evaluation-mode", "validation-without-graphs", "validation-is-passive"):
         assert "validation" in vacuous(check, trained(3))

@@ -3,8 +3,13 @@
 from training_traces import Story, only, passed, trained, vacuous
 
 
-def ranks(*, digests=("a", "a"), inputs=("x", "y"), writers=1, wrapper="DistributedDataParallel", epochs=None):
-    """Two ranks with three steps each; ``digests`` and ``inputs`` name what each holds and is fed."""
+def ranks(
+    *, digests=("a", "a"), inputs=("x", "y"), writers=1, wrapper="DistributedDataParallel", epochs=None, averaged=()
+):
+    """Two ranks with three steps each; ``digests`` and ``inputs`` name what each holds and is fed.
+
+    Before the first step and those in ``averaged`` their weights are equal.
+    """
     story = Story()
     story.events = story.events[:1]
     for rank in range(2):
@@ -26,7 +31,9 @@ def ranks(*, digests=("a", "a"), inputs=("x", "y"), writers=1, wrapper="Distribu
             story.add("batch", loader="l0", epoch=f"i{number}", position=0, indices=order, size=4, tensors=[], **common)
             call = story.forward(digest=f"{inputs[rank]}-{number}")
             story.backward([call])
-            story.stepped(digest=f"{digests[rank]}-{number}")
+            alone = 0.0 if number in (0, *averaged) or len(set(digests)) == 1 else 0.1 * rank
+            each = {key: {"weight_norm": 1.0 + number + alone} for key in story.ids}
+            story.stepped(digest=f"{digests[rank]}-{number}", each=each)
         if rank < writers:
             tensors = {"model/w": {"shape": [1], "dtype": "float32", "digest": "x"}}
             story.add("checkpoint_write", path="last.pt", tensors=tensors, scalars={}, types={}, **common)
@@ -48,6 +55,10 @@ def test_one_rank_never_steps():
     story = ranks()
     story.events = [event for event in story.events if (event["kind"], event["pid"]) != ("step", 11)]
     assert only("ranks-agree", story).evidence == {"ranks": 2, "without_steps": 1}
+
+
+def test_ranks_that_step_alone_and_are_averaged_at_times():
+    assert passed("ranks-agree", ranks(digests=("a", "b"), averaged=(2,)))
 
 
 def test_ranks_that_see_the_same_samples():

@@ -130,6 +130,18 @@ def test_checkpoint_without_buffers_or_with_half_a_layer_fails():
     assert judge("checkpoint-complete", straight=saved(prefix="module.")) == []
 
 
+def test_weights_in_several_files_are_one_checkpoint():
+    story = trained()
+    names = [*NAMES, "a.running_mean"]
+    for place in range(2):
+        save(story, {name: f"{name}-{story.step}" for name in names[place::2]}, path=f"step/shard{place}.pt")
+    assert judge("checkpoint-complete", straight=story) == []
+    other = trained()
+    save(other, {name: f"{name}-{other.step}" for name in names if name != "a.bias"}, path="a.pt")
+    save(other, {name: f"{name}-{other.step}" for name in names}, path="best.pt")
+    assert wheres(judge("checkpoint-complete", straight=other)) == [("checkpoint a.pt: parameters", "error")]
+
+
 def test_checkpoints_of_a_small_part_fail_and_of_the_encoder_do_not():
     assert wheres(judge("checkpoint-complete", straight=saved(names=("b.weight",)))) == [("all checkpoints", "error")]
     assert judge("checkpoint-complete", straight=saved(names=("a.weight", "a.bias", "a.running_mean"))) == []

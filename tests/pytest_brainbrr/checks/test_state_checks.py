@@ -71,6 +71,19 @@ def test_training_goes_on_with_the_average():
     assert "no training went on" in vacuous("average-swapped-out", trained(3))
 
 
+def test_the_best_weights_so_far_come_back():
+    story = averaged(swapped_out=False)
+    for event in story.events:
+        if event["kind"] == "weights" and event["when"] == "step" and event["step"] == 1:
+            earlier = event["parameters"]
+    for event in story.events:
+        if event["kind"] == "weights" and event["when"] == "eval_end":
+            event["parameters"] = earlier
+        if event["kind"] == "copy":
+            event["parameters"] = {story.names[key]: digest for key, digest in earlier.items()}
+    assert passed("average-swapped-out", story)
+
+
 def saved(average):
     story = trained(3, end=False)
     tensors = {}
