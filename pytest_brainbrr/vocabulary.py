@@ -440,6 +440,8 @@ VOCABULARY: dict[str, Kind] = {
             "size": "number of samples",
             "tensors": "tensor facts of its parts",
             "told": "list per pair of a label of few values and a signal: label, signal (places), columns (axis:column -> bits of chance, of those that are a function of the label), of (columns in all). None after 16 batches of a pass",
+            "tokens": "for the first batches of a pass with token sequences: {targets: at -> {shift: digests of it moved ahead}, "
+            "shifts: list of {of, to, shift}, padding: {places, values: labels there, elements}}, else None",
             "others": "other leaves: at -> value for short strings and numbers (lists of at most 256 of them)",
         },
         "Facts are taken of what the loader hands out: collated, before the trainer moves or changes it.",
@@ -597,10 +599,30 @@ VOCABULARY: dict[str, Kind] = {
             "shape": "of the tensor",
             "axis": "from 0",
             "digest": "of the tensor",
+            "ends": "digests of its first and its last row; None for one dimension",
             "grad_enabled": "bool",
             "by": "calling module",
         },
-        "Other ways to choose (max, topk, numpy) are not seen.",
+        "Other ways to choose (max, topk, the method of an array) are not seen.",
+    ),
+    "declared": Kind(
+        "a framework's trainer began, with what it was told",
+        {
+            "framework": "lightning, fabric, transformers",
+            "choices": "list of {what, monitor, mode}: what keeps, stops or slows down by a number, and which way is better",
+            "limits": "overfit_batches, limit_train_batches, limit_val_batches where the framework has them",
+            "schedules": "list of {class, interval: step or epoch, planned: total_steps, T_max or total_iters}",
+            "steps": "optimizer steps planned, or None",
+            "epochs": "epochs planned, or None",
+            "precision": "Fabric's: 32-true, bf16-mixed, ...; None for the others",
+        },
+    ),
+    "evaluated": Kind(
+        "an evaluation of Transformers' Trainer ended",
+        {
+            "metrics_given": "whether it was given a function of metrics and not told to leave it out",
+            "metrics_called": "whether predictions and labels were gathered for it",
+        },
     ),
     "distributed": Kind(
         "a process group was made, a model wrapped, or a collective used for the first time",

@@ -22,6 +22,8 @@ RATIO = re.compile(
     r"(^|[/_.\-])(acc|accuracy|auc|auroc|auprc|f1|f1_score|precision|recall|sensitivity|specificity|iou|dice)$",
     re.IGNORECASE,
 )
+LOSS = re.compile(r"(^|[/_.\-])(loss|mse|mae|rmse|nll|ppl|perplexity|error|err|wer|cer|eer|fpr)$", re.IGNORECASE)
+HELD_OUT = re.compile(r"(^|[/_.\-])(val|valid|validation|eval|dev|test)([/_.\-]|$)", re.IGNORECASE)
 KEPT = re.compile(r"best|score|monitor|metric|loss|val|acc|auc|f1", re.IGNORECASE)
 SAME = 1e-6
 LEAST, LEAST_POINTS = 0.1, 0.05
@@ -31,9 +33,42 @@ LEAST, LEAST_POINTS = 0.1, 0.05
 def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the validations after which the best checkpoint was written with the number it keeps as the best."""
     trace = traces["straight"]
+    declared = [choice for event in trace.events("declared") for choice in event["choices"]]
+    told = [(choice, _better(choice["monitor"])) for choice in declared if _better(choice["monitor"])]
+    wrong = [choice for choice, better in told if choice["mode"] != better]
+    if wrong:
+        return [_wrong_way(choice) for choice in wrong[:1]]
+    if told:
+        return list(_by_files(traces, told=True))
+    return list(_by_files(traces, told=False))
+
+
+def _better(name: str) -> str | None:
+    """Return which way is better for a number, where its name tells.
+
+    >>> _better("val/accuracy"), _better("eval_loss"), _better("score")
+    ('max', 'min', None)
+    """
+    if LOSS.search(name):
+        return "min"
+    return "max" if RATIO.search(name) else None
+
+
+def _wrong_way(choice: Mapping[str, str]) -> Finding:
+    kind = "smallest" if choice["mode"] == "min" else "largest"
+    text = f"{choice['what']} goes by the {kind} value of a number that is better the other way"
+    cause = "the direction was left at its default, or guessed by the framework from the name"
+    hint = "set mode (Lightning) or greater_is_better (Transformers) for this number"
+    return Finding("best-is-best", choice["what"], "error", text, dict(choice), cause, hint)
+
+
+def _by_files(traces: Mapping[str, Trace], *, told: bool) -> Iterable[Finding]:
+    trace = traces["straight"]
     writes = [event for event in trace.checkpoints if BEST.search(str(event["final"] or event["path"]))]
     moments = _moments(trace)
     if not writes or len(moments) < 2:
+        if told:
+            return []
         raise Vacuous("no checkpoint is named best" if not writes else "the run validated fewer than twice")
     kept = [_index(moments, event["n"]) for event in writes]
     places = {place for place in kept if place is not None}
@@ -57,7 +92,7 @@ def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
     mode = _lightning_mode(writes)
     if mode is not None:
         return [mode]
-    if not judged:
+    if not judged and not told:
         raise Vacuous("the number by which the best checkpoint is chosen could not be recognised")
     return []
 
@@ -259,6 +294,13 @@ def judge_axis(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
         raise Vacuous("no argmax over a tensor of two or more dimensions was called")
     outputs = {fact["digest"] for call in trace.events("forward") for fact in call["outputs"] if fact.get("digest")}
     sizes = {fact["shape"][0] for call in trace.events("forward") for fact in call["outputs"] if fact["shape"]}
+    rows = {
+        row
+        for call in trace.events("forward")
+        for fact in call["outputs"]
+        if len(fact["shape"]) == 2 and fact["shape"][1] > 1 and "float" in fact["dtype"]
+        for row in fact.get("samples") or ()
+    }
     hint = "choose along the axis of the classes; compare one logit with 0"
     for event in choices:
         evidence = {"shape": event["shape"], "axis": event["axis"]}
@@ -268,11 +310,46 @@ def judge_axis(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
             yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
             return
         of_output = event["digest"] in outputs and event["shape"][0] in sizes
+        # Outputs of several batches, one after the other, as a metric of a whole validation is given them.
+        of_output |= set(event.get("ends") or [None]) <= rows
         if of_output and event["axis"] == 0 and len(event["shape"]) == 2 and event["shape"][0] > 1:
             text = "argmax over the model's output runs along the batch, not along the classes"
             cause = "the axis is 0 where 1 or -1 was meant"
             yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
             return
+
+
+def judge_computed(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
+    """Look for metrics that were asked for and never computed, and for a loss that is logged without being measured."""
+    trace = traces["straight"]
+    asked = [event for event in trace.events("evaluated") if event["metrics_given"]]
+    if asked and not any(event["metrics_called"] for event in asked):
+        text = "the function of metrics that the trainer was given is never called"
+        cause = "no batch holds all of label_names, so evaluations count as having no labels"
+        hint = "give label_names as the batch's keys are called"
+        yield Finding("metric-computed", "compute_metrics", "error", text, {"evaluations": len(asked)}, cause, hint)
+        return
+    moments = _moments(trace)
+    losses = [_mean_loss(trace, start, following) for start, following in moments]
+    judged = bool(asked)
+    for name, values in sorted(_series(trace, moments).items()):
+        if (
+            name == "validation loss"
+            or not (LOSS.search(name) and HELD_OUT.search(name))
+            or len(values) < 2
+            or len(values) != len(moments)
+            or None in losses
+        ):
+            continue
+        judged = True
+        if len(set(values)) == 1 and values[0] and len(set(losses)) == len(losses):
+            text = "a loss of the validation is logged with one and the same value, although the loss changes"
+            cause = "a value kept from an earlier validation is logged again"
+            hint = "log the loss of this validation"
+            yield Finding("metric-computed", name, "error", text, {"value": values[0]}, cause, hint)
+            return
+    if not judged:
+        raise Vacuous("no evaluation with a function of metrics was seen, and no logged loss of two validations")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -283,9 +360,13 @@ CHECKS: tuple[Check, ...] = (
         judge_best,
         proves=(
             "The checkpoint named best was written after the better validations and not after the worse ones, by "
-            "the number it keeps."
+            "the number it keeps. What a framework keeps, stops or slows down by goes the way that is better for it."
         ),
-        faults=("comparison the wrong way round", "mode max for a loss"),
+        faults=(
+            "comparison the wrong way round",
+            "mode max for a loss, mode min for an accuracy",
+            "greater_is_better left out for an error rate",
+        ),
         limits=(
             "Needs two validations, a checkpoint named best, and the number in the checkpoint and in a log or a loss."
         ),
@@ -314,12 +395,22 @@ CHECKS: tuple[Check, ...] = (
         limits="Numbers in a known logger, a CSV or a JSON-lines file.",
     ),
     Check(
+        "metric-computed",
+        "Metrics that were asked for are computed, each time anew",
+        "metrics",
+        judge_computed,
+        proves="Transformers' Trainer calls the function of metrics it was given, and what is logged as a validation "
+        "loss changes when the loss does.",
+        faults=("label_names that no batch holds", "a stale value logged for ever"),
+        limits="Numbers in a known logger; losses of torch.nn.functional.",
+    ),
+    Check(
         "metric-axis",
         "Predictions are chosen along the classes",
         "metrics",
         judge_axis,
         proves="argmax runs neither over an axis of one nor, on a model's output, along the batch.",
         faults=("argmax over a single logit", "argmax over the batch"),
-        limits="argmax of torch only.",
+        limits="argmax of torch, and NumPy's function; not the method of an array.",
     ),
 )

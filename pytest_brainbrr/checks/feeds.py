@@ -1,5 +1,6 @@
 """Which batch fed which model call, and which of its tensors are labels. Shared by the checks of the data path."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ SMALLEST_INTEGER_ROW = 32
 """Rows with fewer elements may be equal by chance and identify nothing."""
 
 
+ANSWER = re.compile(r"(^|[._])(labels?|targets?)$", re.IGNORECASE)
+"""Names under which a model that computes its own loss is given the labels."""
+
 LEAST_HELPED = 3
 """At fewer steps, calls with ever new data may be a validation that has not come round yet."""
 
@@ -25,11 +29,13 @@ class Feed:
 
     call: dict[str, Any]
     batch: dict[str, Any] | None
+    answers: frozenset[str] = frozenset()
+    """Places of the inputs that are labels, given to a model that computes its own loss."""
 
     @property
     def inputs(self) -> list[Fact]:
-        """Tensors the model was called with."""
-        return list(self.call["inputs"])
+        """Tensors the model was called with, labels left out."""
+        return [fact for fact in self.call["inputs"] if fact["at"] not in self.answers]
 
     @property
     def signals(self) -> list[tuple[Fact, Fact]]:
@@ -87,6 +93,7 @@ def feeds(trace: Trace) -> tuple[Feed, ...]:
     A batch whose bytes the call was given wins over the one delivered last: some engines fetch one batch ahead.
     """
     batches = trace.events("batch", after=True)
+    inside = _targets_inside(trace)
     by_place = {(batch["epoch"], batch["position"]): batch for batch in batches}
     by_digest: dict[str, list[dict[str, Any]]] = {}
     for batch in batches:
@@ -96,7 +103,8 @@ def feeds(trace: Trace) -> tuple[Feed, ...]:
     found = []
     for call in trace.events("forward"):
         source: dict[str, Any] | None = None
-        for given in call["inputs"]:
+        answers = _answers(call, inside.get(call["call"], set()))
+        for given in sorted(call["inputs"], key=lambda fact: fact["at"] in answers):
             if given.get("digest") is None or elements(given) < SMALLEST_FLOAT_ROW:
                 continue
             before = [one for one in by_digest.get(given["digest"], []) if one["n"] < call["n"]]
@@ -105,8 +113,29 @@ def feeds(trace: Trace) -> tuple[Feed, ...]:
                 break
         if source is None and call.get("loader"):
             source = by_place.get((call["loader"][0], call["loader"][1]))
-        found.append(Feed(call, source))
+        found.append(Feed(call, source, answers))
     return tuple(found)
+
+
+def _targets_inside(trace: Trace) -> dict[int, set[Any]]:
+    """Return call -> digests of the targets of losses computed within it; it is written when it ends."""
+    calls, found = trace.events("forward"), dict[int, set[Any]]()
+    losses = [loss for loss in trace.events("loss") if loss.get("inside") is not None]
+    place = 0
+    for call in calls:
+        while place < len(losses) and losses[place]["n"] < call["n"]:
+            target = argument(losses[place], "target") or {}
+            found.setdefault(call["call"], set()).add(target.get("digest"))
+            place += 1
+    return found
+
+
+def _answers(call: Mapping[str, Any], targets: set[Any]) -> frozenset[str]:
+    """Return the places of inputs that are labels: by their name, or because a loss within the call was given them."""
+    first, *others = [fact["at"] for fact in call["inputs"]] or [""]
+    named = {at for at in (first, *others) if ANSWER.search(at)}
+    within = {fact["at"] for fact in call["inputs"] if fact["at"] in others and fact.get("digest") in targets - {None}}
+    return frozenset(named | within) if len(named | within) < len(call["inputs"]) else frozenset()
 
 
 @lru_cache(maxsize=32)
@@ -188,6 +217,12 @@ def validation_passes(trace: Trace) -> list[list[Feed]]:
         key = ("pass", feed.batch["epoch"]) if feed.batch is not None else ("step", feed.call["step"])
         groups.setdefault(key, []).append(feed)
     return list(groups.values())
+
+
+def limited(trace: Trace, name: str) -> bool:
+    """Return whether a framework's trainer was told to use a part of the batches only: the limit, or overfitting."""
+    values = [event["limits"].get(key) for event in trace.events("declared") for key in (name, "overfit_batches")]
+    return any(value and not (isinstance(value, float) and value == 1.0) for value in values)
 
 
 def telling_rows(fact: Fact) -> dict[str, int]:

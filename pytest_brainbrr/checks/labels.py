@@ -26,10 +26,15 @@ def pairs(trace: Trace) -> Iterator[Pair]:
             given = argument(loss, "target")
             if given is None or not loss["grad_enabled"]:
                 continue
-            exact = [label for label in labels if same_bytes(label, given)]
+            exact = [label for label in labels if _same_numbers(label, given)]
             alike = [label for label in labels if _numbers(label) == _numbers(given)]
             if exact or len(alike) == 1:
                 yield feed, loss, given, (exact or alike)[0]
+
+
+def _same_numbers(label: Fact, given: Fact) -> bool:
+    """Return whether two tensors hold the same numbers in one order, in whatever shape."""
+    return same_bytes({**label, "shape": [elements(label)]}, {**given, "shape": [elements(given)]})
 
 
 def _numbers(fact: Fact) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Feed, train_feeds, validation_feeds
+from pytest_brainbrr.checks.feeds import Feed, limited, train_feeds, validation_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -56,6 +56,8 @@ def judge_advance(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
 
 def _restarted(trace: Trace, fed: list[Feed]) -> Iterator[Finding]:
     """A new pass for every step, always with the same first samples."""
+    if limited(trace, "limit_train_batches"):
+        return  # To overfit one batch is a debugging aid that was asked for.
     loaders = {event["id"]: event for event in trace.events("loader")}
     firsts = [feed.batch for feed in fed if feed.batch and feed.batch["position"] == 0 and feed.batch["base_indices"]]
     passes = {batch["epoch"]: batch for batch in firsts}

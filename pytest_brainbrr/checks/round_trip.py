@@ -38,7 +38,7 @@ def judge_round_trip(traces: Mapping[str, Trace], target: Target) -> Iterator[Fi
     if after is None or before is None or written is None:
         raise Vacuous("the resumed process never came to a training forward, so what it loaded was not seen")
     stood = [before, *stopped.events("snapshot", when="limit"), *stopped.events("snapshot", when="end")]
-    weights = list(_weights(stood, after, stopped))
+    weights = list(_weights(stood, after, stopped, moving(reload)))
     yield from weights
     yield from _training_state(stood, after, written, resumable=target.resumable is True)
     if not weights:
@@ -52,7 +52,23 @@ def _checkpoint(stopped: Trace, reload: Trace) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def _weights(stood: list[dict[str, Any]], after: Mapping[str, Any], stopped: Trace) -> Iterator[Finding]:
+def moving(resumed: Trace) -> tuple[str, ...]:
+    """Return paths of modules called in train mode before the first training step: their buffers may have moved."""
+    return tuple(call["path"] for call in resumed.events("forward") if call["training"] and call["path"] is not None)
+
+
+def below(name: str, paths: tuple[str, ...]) -> bool:
+    """Return whether a tensor belongs to a module at one of the paths.
+
+    >>> below("teacher.norm.running_mean", ("teacher",)), below("head.weight", ("teacher",))
+    (True, False)
+    """
+    return any(not path or name.startswith(f"{path}.") for path in paths)
+
+
+def _weights(
+    stood: list[dict[str, Any]], after: Mapping[str, Any], stopped: Trace, called: tuple[str, ...]
+) -> Iterator[Finding]:
     buffers = {fact["name"] for fact in stopped.buffers.values()}
     for label, names in stood[0]["models"].items():
         loaded = after["models"].get(label)
@@ -66,7 +82,7 @@ def _weights(stood: list[dict[str, Any]], after: Mapping[str, Any], stopped: Tra
         ]
         for kind, members in (
             ("weights", [name for name in wrong if name not in buffers]),
-            ("buffers", [name for name in wrong if name in buffers]),
+            ("buffers", [name for name in wrong if name in buffers and not below(name, called)]),
         ):
             if members:
                 yield _finding(

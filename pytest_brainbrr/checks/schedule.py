@@ -128,12 +128,33 @@ def moves_on(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         raise Vacuous("the schedule did not step, and no epoch ended within the run: it may be counted in epochs")
 
 
+def _by_the_wrong_clock(trace: Trace) -> Iterator[Finding]:
+    """Yield schedules planned for as many steps as the framework will take, and told to step once per epoch."""
+    for event in trace.events("declared"):
+        for schedule in event["schedules"]:
+            planned = schedule["planned"]
+            if schedule["interval"] == "epoch" and planned == event["steps"] != event["epochs"] and planned is not None:
+                yield error(
+                    "schedule-pace",
+                    schedule["class"],
+                    "the schedule is planned in optimizer steps and stepped once per epoch: it hardly begins",
+                    cause="Lightning steps a schedule per epoch unless its configuration says interval='step'",
+                    hint="return {'scheduler': ..., 'interval': 'step'} from configure_optimizers",
+                    planned=planned,
+                    epochs=event["epochs"],
+                )
+                return
+
+
 def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """A schedule takes one step per optimizer step at most, and does not run past its end."""
     trace = traces["straight"]
     made = _outer(trace)
     world = max((event.get("world_size") or 1 for event in trace.events("distributed", role=None)), default=1)
     judged = False
+    for found in _by_the_wrong_clock(trace):
+        judged = True
+        yield found
     for identity, schedule in made.items():
         attempts = _attempts(trace, schedule["optimizer"])
         moves = [event for event in trace.events("scheduler", action="step", id=identity) if event["argument"] is None]
@@ -231,7 +252,7 @@ CHECKS: tuple[Check, ...] = (
         "schedule",
         pace,
         proves="At most one schedule step per optimizer step, and none beyond T_max.",
-        faults=("an epoch schedule stepped per batch", "stepped in two places"),
+        faults=("an epoch schedule stepped per batch", "a step schedule stepped per epoch", "stepped in two places"),
         limits="A very steep decay only warns.",
     ),
 )

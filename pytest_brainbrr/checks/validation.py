@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import argument, feeds, train_feeds, validation_feeds, validation_passes
+from pytest_brainbrr.checks.feeds import argument, feeds, limited, train_feeds, validation_feeds, validation_passes
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -41,7 +41,7 @@ def judge_complete(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
             yield Finding("validation-complete", "validation loader", "error", text, evidence, cause, hint)
             return
     short = [event for event in endings.values() if event["action"] == "dropped" and event["batches"] == 1]
-    if len(short) > 1 and len(short) == len(endings):
+    if len(short) > 1 and len(short) == len(endings) and not limited(trace, "limit_val_batches"):
         batches = [loaders.get(event["loader"], {}).get("batches") or 0 for event in short]
         if min(batches) > 1:
             text = "every validation stops after its first batch"

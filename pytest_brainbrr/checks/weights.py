@@ -28,6 +28,7 @@ def judge_weight_changes(traces: Mapping[str, Trace], target: Target) -> Iterato
     moved = {identity for state in states for identity in state["moved"]}
     moved |= {fact["id"] for step in trace.steps for fact in step["parameters"] if fact["moved"]}
     yield from _still(trace, target, moved)
+    yield from _stopped(trace)
     yield from _frozen(trace, target, moved)
     yield from _buffers(trace, {identity for state in states for identity in state["moved_buffers"]})
 
@@ -115,6 +116,35 @@ def _stuck(trace: Trace, path: str, members: list[dict[str, Any]]) -> Iterator[F
     numbers = [fact for fact in taken if fact.get("grad_norm") is not None][:1]
     evidence = {**names, "steps": len(history[0]), "lr": numbers[0]["options"].get("lr") if numbers else None}
     yield Finding("weight-changes", path, "error", "gets gradients but never changes", evidence, cause=cause, hint=hint)
+
+
+def _stopped(trace: Trace) -> Iterator[Finding]:
+    """Report parameters that learn until a validation and get no gradient from then on, though others do."""
+    validations = [event["n"] for event in trace.events("weights", when="eval_begin")]
+    for identity in {step["optimizer"] for step in trace.steps}:
+        steps = [step for step in trace.steps if step["optimizer"] == identity]
+        last: dict[str, int] = {}
+        gone: dict[int, dict[str, dict[str, Any]]] = {}
+        for fact in steps[-1]["parameters"]:
+            grads = [[one["grad"] for one in step["parameters"] if one["id"] == fact["id"]] for step in steps]
+            had = [bool(found) and found[0] == "finite" for found in grads]
+            last[fact["id"]] = count = had.index(False) if False in had else len(had)
+            if 2 <= count <= len(had) - 2 and not any(had[count:]) and fact["id"] in trace.trainable:
+                gone.setdefault(count, {})[fact["id"]] = trace.trainable[fact["id"]]
+        for count, members in gone.items():
+            between = any(steps[count - 1]["n"] < n < steps[count]["n"] for n in validations)
+            if between and len(members) < len(last):
+                path, facts = max(_by_top(members, trace.trainable).items(), key=lambda pair: len(pair[1]))
+                yield Finding(
+                    "weight-changes",
+                    path,
+                    "warning",
+                    "learns until a validation, and gets no gradient after it",
+                    {"parameters": [fact["name"] for fact in facts][:8], "count": len(members), "steps_before": count},
+                    cause="requires_grad is switched off for the validation and not switched on again",
+                    hint="leave requires_grad alone in validation: torch.no_grad() is enough",
+                )
+                return
 
 
 def _frozen(trace: Trace, target: Target, moved: set[str]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from pytest_brainbrr.observers.choices import Choices
 from pytest_brainbrr.observers.copies import Copies
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.environment import Environment
+from pytest_brainbrr.observers.frameworks import Frameworks
 from pytest_brainbrr.observers.gradients import Gradients
 from pytest_brainbrr.observers.initialization import Initialization
 from pytest_brainbrr.observers.loaders import Loaders
@@ -65,6 +66,7 @@ def install(directory: Path, workdir: Path, *, role: str = "main") -> Watch:
         Memory(watch, models),
         Metrics(watch),
         Choices(watch),
+        Frameworks(watch),
         Processes(watch, models),
         Environment(watch),
     ):

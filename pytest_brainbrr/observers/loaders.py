@@ -16,6 +16,7 @@ from torch.utils.data import dataloader
 from pytest_brainbrr.observers.core import MISSING, Watch
 from pytest_brainbrr.observers.telling import told
 from pytest_brainbrr.observers.tensors import facts, leaves
+from pytest_brainbrr.observers.tokens import token_facts
 
 KINDS = (
     (data.DistributedSampler, "distributed"),
@@ -25,6 +26,7 @@ KINDS = (
     (data.SequentialSampler, "sequential"),
 )
 MAX_INDICES = 20_000
+LOOKED_AT = 4
 KEPT_BATCHES = 4
 TOLD_BATCHES = 16
 """Batches per pass in which columns are compared with labels."""
@@ -282,6 +284,7 @@ class Loaders:
             size=size,
             tensors=tensors,
             told=told(parts, {fact["at"]: fact for fact in tensors}) if begun.delivered < TOLD_BATCHES else None,
+            tokens=token_facts(parts) if begun.delivered < LOOKED_AT else None,
             others={
                 at: value[:200] if isinstance(value, str) else value
                 for at, value in found

@@ -1,6 +1,6 @@
 """Numbers that the trainer hands to a known logger.
 
-Limits: TensorBoard, wandb, Lightning and Accelerate; files of one's own are read by the parent after the run.
+Limits: TensorBoard, wandb, Lightning, Accelerate and Transformers; files of one's own are read by the parent later.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +33,10 @@ class Metrics:
                 ("mlflow", "MLFlowLogger"),
             ):
                 watch.when_imported(f"{package}.loggers.{logger}", self._logger(kind))
+        watch.when_imported(
+            "transformers.trainer",
+            lambda module: watch.replace(module.Trainer, "log", self._wrap("Trainer.log", 0, None)),
+        )
         watch.when_imported(
             "accelerate.accelerator",
             lambda module: watch.replace(module.Accelerator, "log", self._wrap("Accelerator", 0, 1)),

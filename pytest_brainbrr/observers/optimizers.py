@@ -19,6 +19,14 @@ from pytest_brainbrr.observers.models import Models
 from pytest_brainbrr.observers.tensors import SAMPLE, digest, plain, real, sampled, short, tensor_leaves, text_digest
 
 
+def unwrapped(optimizer: Any) -> Any:
+    """Return the optimizer that takes the steps: Accelerate, Lightning and Fabric wrap it, and share its groups."""
+    inner = getattr(optimizer, "optimizer", None)
+    while isinstance(inner, Optimizer) and inner is not optimizer and inner.param_groups is optimizer.param_groups:
+        optimizer, inner = inner, getattr(inner, "optimizer", None)
+    return optimizer
+
+
 def scalars(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a parameter group that are plain numbers, flags or words."""
     found: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import lr_scheduler
 
 from pytest_brainbrr.observers.core import Here, Watch, caller
-from pytest_brainbrr.observers.optimizers import scalars
+from pytest_brainbrr.observers.optimizers import scalars, unwrapped
 
 
 class Schedulers:
@@ -83,7 +83,7 @@ class Schedulers:
 
     def _record(self, scheduler: Any, action: str, before: Any, argument: Any, *, inner: bool) -> None:
         identity = self.watch.registry.name(scheduler, "s")
-        optimizer = getattr(scheduler, "optimizer", None)
+        optimizer = unwrapped(getattr(scheduler, "optimizer", None))
         number = (
             argument.item() if hasattr(argument, "item") and getattr(argument, "numel", lambda: 1)() == 1 else argument
         )

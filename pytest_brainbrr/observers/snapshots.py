@@ -37,7 +37,7 @@ class Snapshots:
                 "snapshot",
                 when=when,
                 models=self.models.snapshot(),
-                optimizers=[self._optimizer(thing) for thing in self._alive("o") if isinstance(thing, Optimizer)],
+                optimizers=[self._optimizer(thing) for thing in self._optimizers()],
                 schedulers=[_scheduler(thing) for thing in self._alive("s")],
                 scalers=[_scaler(thing) for thing in self._alive("g")],
                 copies=copies() if copies is not None else [],
@@ -59,6 +59,14 @@ class Snapshots:
 
     def _alive(self, prefix: str) -> list[Any]:
         return [thing for _, thing in sorted(self.watch.registry.alive(prefix), key=lambda pair: int(pair[0][1:]))]
+
+    def _optimizers(self) -> list[Optimizer]:
+        """Return the optimizers, wrappers left out: Lightning's and Accelerate's share the state of what they wrap."""
+        found: dict[int, Optimizer] = {}
+        for thing in self._alive("o"):
+            if isinstance(thing, Optimizer):
+                found.setdefault(id(thing.state), thing)
+        return list(found.values())
 
     def _optimizer(self, optimizer: Optimizer) -> dict[str, Any]:
         names = {}
