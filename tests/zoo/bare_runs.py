@@ -51,10 +51,11 @@ def run_bare(target, workdir, **facts):
 
 
 def last_checkpoint(workdir):
-    """Return the newest checkpoint to resume from: a file, or the folder that Accelerate writes."""
+    """Return the newest checkpoint to resume from: a file, or the folder that Accelerate or Transformers write."""
     files = [path for path in workdir.rglob("*") if path.suffix in {".pt", ".pth", ".ckpt"} and "best" not in str(path)]
     if files:
-        return max(files, key=lambda path: path.stat().st_mtime_ns)
+        newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+        return newest.parent if (newest.parent / "model.safetensors").exists() else newest
     folders = [path.parent for path in workdir.rglob("model.safetensors")]
     return max(folders, key=lambda path: path.stat().st_mtime_ns)
 
@@ -62,12 +63,17 @@ def last_checkpoint(workdir):
 def content(path):
     """Return the tensors and numbers of a checkpoint by name, without paths and times."""
     if path.is_dir():
-        return {name: value for file in sorted(path.iterdir()) for name, value in content(file).items()}
+        return {name: value for file in numbered(path) for name, value in content(file).items()}
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return dict(flatten(load_file(path), path.name))
     return dict(flatten(torch.load(path, weights_only=False), path.name))
+
+
+def numbered(folder):
+    """Return the files of a checkpoint's folder that hold tensors."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix not in {".json", ".txt"}]
 
 
 def flatten(value, name):
