@@ -441,7 +441,8 @@ VOCABULARY: dict[str, Kind] = {
             "tensors": "tensor facts of its parts",
             "told": "list per pair of a label of few values and a signal: label, signal (places), columns (axis:column -> bits of chance, of those that are a function of the label), of (columns in all). None after 16 batches of a pass",
             "tokens": "for the first batches of a pass with token sequences: {targets: at -> {shift: digests of it moved ahead}, "
-            "shifts: list of {of, to, shift}, padding: {places, values: labels there, elements}}, else None",
+            "shifts: list of {of, to, shift}, padding: {places, values: labels there, elements}, "
+            "rows: digest of each long sequence without what attention_mask calls padding}, else None",
             "others": "other leaves: at -> value for short strings and numbers (lists of at most 256 of them)",
         },
         "Facts are taken of what the loader hands out: collated, before the trainer moves or changes it.",

@@ -237,7 +237,7 @@ def telling_rows(fact: Fact) -> dict[str, int]:
 
 def telling_forms(fact: Fact) -> dict[str, int]:
     """Return form -> row: equal forms are one signal up to scale and offset; empty for tokens and short rows."""
-    if "float" not in fact["dtype"] or elements(fact) < SMALLEST_INTEGER_ROW * fact["shape"][0]:
+    if not fact["shape"] or "float" not in fact["dtype"] or elements(fact) < SMALLEST_INTEGER_ROW * fact["shape"][0]:
         return {}
     return _unique(fact.get("forms") or [], kind=f"form:{list(fact['shape'][1:])}")
 

@@ -204,6 +204,9 @@ def _pieces(feed: Feed, known_by: frozenset[str]) -> list[set[str]]:
 
 def _rows(feed: Feed, known_by: frozenset[str]) -> set[str]:
     rows: set[str] = set()
+    told = ((feed.batch or {}).get("tokens") or {}).get("rows") or ()
+    if any(told):  # Sequences are padded to the longest of their batch: they are compared without their padding.
+        return {f"tokens:{row}" for row in told if row is not None}
     for fact in _facts(feed):
         rows |= telling_rows(fact).keys()
         rows |= telling_forms(fact).keys() if "forms" in known_by else set()

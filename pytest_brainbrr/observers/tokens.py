@@ -38,15 +38,18 @@ def token_facts(parts: list[tuple[str, Tensor]]) -> dict[str, Any] | None:
             if one != other and label.shape == given.shape and (shift := _shift(label, given)) is not None
         ],
         "padding": _padding(tables),
-        "rows": {at: [_row(row) for row in value.cpu()] for at, value in sequences.items() if len(value) <= MOST_ROWS},
+        "rows": _rows(tables, sequences),
     }
 
 
-def _row(row: Tensor) -> str | None:
-    """Return the digest of a sequence without the padding at its end, or None where it may be another's by chance."""
-    kept = (row != row[-1]).nonzero()
-    row = row[: int(kept[-1]) + 1] if len(kept) else row[:0]
-    return digest(row.clone()) if len(row) >= TELLING and row.unique().numel() > ALPHABET else None
+def _rows(tables: dict[str, Tensor], sequences: dict[str, Tensor]) -> list[str | None] | None:
+    """Return the digest of each sequence without its padding; None for those that may be equal by chance."""
+    mask = next((value for at, value in tables.items() if MASK.search(at)), None)
+    tokens = next((value for at, value in sequences.items() if not LABELS.search(at)), None)
+    if mask is None or tokens is None or mask.shape != tokens.shape or len(tokens) > MOST_ROWS:
+        return None
+    rows = [row[kept != 0] for row, kept in zip(tokens, mask, strict=True)]
+    return [digest(row) if len(row) >= TELLING and row.unique().numel() > ALPHABET else None for row in rows]
 
 
 def _shifted(value: Tensor, shift: int) -> list[str | None]:

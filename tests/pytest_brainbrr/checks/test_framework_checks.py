@@ -5,14 +5,14 @@ import training_traces
 from data_traces import Story, fact, healthy, label
 from training_traces import only, passed, vacuous
 
-from pytest_brainbrr.checks import best, loaders, tokens, validation
+from pytest_brainbrr.checks import best, loaders, split, tokens, validation
 from pytest_brainbrr.checks.base import Vacuous
-from pytest_brainbrr.checks.feeds import feeds
+from pytest_brainbrr.checks.feeds import feeds, telling_forms
 from pytest_brainbrr.checks.labels import pairs
 from pytest_brainbrr.checks.round_trip import below
 from pytest_brainbrr.targets import Target
 
-CHECKS = {check.id: check for room in (best, loaders, tokens, validation) for check in room.CHECKS}
+CHECKS = {check.id: check for room in (best, loaders, split, tokens, validation) for check in room.CHECKS}
 TARGET = Target("any", train=print)
 NOTHING = {"choices": [], "limits": {}, "schedules": [], "steps": None, "epochs": None, "precision": None}
 
@@ -205,6 +205,10 @@ def test_labels_given_to_the_model_are_no_signal(name, target, is_label):
     assert len(list(pairs(trace))) == (is_label and target == "y") + (name == "labels")
 
 
+def test_numbers_among_the_inputs_tell_no_sample_apart():
+    assert telling_forms({"shape": [], "dtype": "float32", "forms": None}) == {}
+
+
 def test_only_input_is_never_taken_for_a_label():
     story = healthy()
     (call,) = [event for event in story.events if event["kind"] == "forward"][:1]
@@ -278,3 +282,19 @@ def test_buffers_below_a_module_that_was_called():
     assert below("net.norm.running_mean", ("net",))
     assert below("running_mean", ("",))
     assert not below("network.mean", ("net",))
+
+
+@pytest.mark.parametrize(("held_out", "found"), [(("a", "b"), [("validation data", "error")]), (("c", "d"), [])])
+def test_padded_sequences_in_both_splits(held_out, found):
+    story = Story()
+    for name in ("l1", "l2"):
+        story.dataset(name)
+        story.loader(name, name)
+    tokens_ = fact("ids", [0, 1], shape=(20,), dtype="int64", samples=["p", "q"])
+    story.train([0, 1], epoch=story.begin("l1"), x=tokens_)["tokens"] = {"rows": ["a", "b"]}
+    story.train([2, 3], 1, x=tokens_)["tokens"] = {"rows": ["e", "f"]}
+    wider = fact("ids", [0, 1], shape=(25,), dtype="int64", samples=["r", "s"])
+    batch = story.batch([0, 1], loader="l2", epoch=story.begin("l2"), x=wider)
+    batch["tokens"] = {"rows": list(held_out)}
+    story.forward(batch, training=False, grad=False)
+    assert judge("split-disjoint", story) == found

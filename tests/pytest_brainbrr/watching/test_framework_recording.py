@@ -90,3 +90,14 @@ def test_token_facts_know_shift_and_padding():
     moved = torch.cat([ids[:, 1:], torch.full((2, 1), -100)], 1)
     assert token_facts([("x", ids), ("y", moved)])["shifts"] == [{"of": "y", "to": "x", "shift": 1}]
     assert token_facts([("x", torch.zeros(3, 8, dtype=torch.int64)), ("y", torch.ones(3, 8))]) is None
+
+
+def test_sequences_are_known_without_their_padding():
+    ids = torch.arange(1, 41).reshape(2, 20)
+
+    def rows(width):
+        padded = nn.functional.pad(ids, (0, width))
+        return token_facts([("input_ids", padded), ("attention_mask", (padded > 0).long())])["rows"]
+
+    assert rows(0) == rows(5) == [digest(row) for row in ids]
+    assert token_facts([("x", ids)])["rows"] is None
