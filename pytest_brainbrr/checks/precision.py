@@ -147,17 +147,17 @@ def scaler_needed(traces: Mapping[str, Trace], target: Target) -> Iterator[Findi
     """An enabled scaler goes with reduced precision somewhere, and Fabric's precision with a call of its wrapper."""
     trace = traces["straight"]
     mixed = [event for event in trace.events("declared") if str(event["precision"]).endswith("-mixed")]
-    if mixed and trace.train_calls:
-        if not any(call["class"] == "_FabricModule" or call["autocast"] for call in trace.train_calls):
-            yield error(
-                "autocast-on",
-                "model",
-                "the model is called beside the wrapper that Fabric's setup returned: its precision is not applied",
-                cause="the module from before setup is still called",
-                hint="call what fabric.setup() returns",
-                precision=mixed[0]["precision"],
-            )
-            return
+    wrapped = any(call["class"] == "_FabricModule" or call["autocast"] for call in trace.train_calls)
+    if mixed and trace.train_calls and not wrapped:
+        yield error(
+            "autocast-on",
+            "model",
+            "the model is called beside the wrapper that Fabric's setup returned: its precision is not applied",
+            cause="the module from before setup is still called",
+            hint="call what fabric.setup() returns",
+            precision=mixed[0]["precision"],
+        )
+        return
     used = [event for event in trace.events("scaler", action="scale") if event["enabled"]]
     ineffective = list(_without_effect(trace))
     yield from ineffective
@@ -333,7 +333,11 @@ CHECKS: tuple[Check, ...] = (
         scaler_needed,
         proves="Where losses are scaled and autocast regions entered, at least one of them was on; dense layers called "
         "under autocast do not all compute in float32.",
-        faults=("autocast with enabled=False beside an enabled scaler", "autocast switched off inside of forward", "Fabric's setup passed by"),
+        faults=(
+            "autocast with enabled=False beside an enabled scaler",
+            "autocast switched off inside of forward",
+            "Fabric's setup passed by",
+        ),
         limits="Warns only: scaling in full precision is useless, not wrong.",
     ),
     Check(
