@@ -4,6 +4,9 @@
 """
 
 NEAR_MISSES = {
+    "metric-computed": "base-hf",
+    "next-token": "base-hf-lm",
+    "padding-ignored": "hf-sequences",
     "run-finishes": "exits-with-zero",
     "errors-surface": "retries-bad-files",
     "steps-taken": "few-data",
