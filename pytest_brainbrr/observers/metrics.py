@@ -21,8 +21,9 @@ class Metrics:
         """Wait for the loggers to be imported."""
         watch = self.watch
         watch.when_imported("torch.utils.tensorboard.writer", self._tensorboard)
+        # wandb.log becomes the method of the run that wandb.init makes.
         watch.when_imported(
-            "wandb", lambda module: watch.replace(module, "log", self._wrap("wandb", 0, 1, method=False))
+            "wandb.sdk.wandb_run", lambda module: watch.replace(module.Run, "log", self._wrap("wandb", 0, 1))
         )
         for package in ("lightning.pytorch", "pytorch_lightning"):
             watch.when_imported(f"{package}.core.module", self._lightning)
@@ -44,6 +45,7 @@ class Metrics:
 
     def _tensorboard(self, module: Any) -> None:
         self.watch.replace(module.SummaryWriter, "add_scalar", self._wrap("SummaryWriter", (0, 1), 2))
+        self.watch.replace(module.SummaryWriter, "add_scalars", self._wrap("SummaryWriter", 1, 2))
 
     def _lightning(self, module: Any) -> None:
         self.watch.replace(module.LightningModule, "log", self._wrap("LightningModule.log", (0, 1), None))
@@ -55,16 +57,14 @@ class Metrics:
 
         return found
 
-    def _wrap(
-        self, logger: str, values: int | tuple[int, int], at: int | None, *, method: bool = True
-    ) -> Callable[[Any], Any]:
-        watch, skip = self.watch, 1 if method else 0
+    def _wrap(self, logger: str, values: int | tuple[int, int], at: int | None) -> Callable[[Any], Any]:
+        watch = self.watch
 
         def make(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 if watch.active and not watch.busy:
                     with watch.observing("metrics"):
-                        given = [*args[skip:], *kwargs.values()]
+                        given = [*args[1:], *kwargs.values()]
                         if isinstance(values, tuple):
                             numbers = {str(given[values[0]]): given[values[1]]} if len(given) > values[1] else {}
                         else:
