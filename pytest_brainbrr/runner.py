@@ -294,6 +294,9 @@ class Runs:
     def _execute(self, spec: Spec) -> Done:
         home = self.folder / spec.plan
         if home.exists():
+            names = {path.name for path in home.iterdir()}
+            if "spec.json" not in names and not names <= {"work", "trace"}:
+                raise FileExistsError(f"{home} is no folder of a smoke run: choose another workdir")
             shutil.rmtree(home)
         (home / "work").mkdir(parents=True)
         (home / "trace").mkdir()

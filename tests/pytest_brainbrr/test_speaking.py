@@ -83,3 +83,13 @@ def test_a_mirror_of_many_files_is_quick(tmp_path: Path) -> None:
     mirror(project, work, skip=work)
     assert time.perf_counter() - began < 1.0
     assert (work / "windows").is_symlink()
+
+
+def test_a_folder_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+    import pytest_brainbrr as smoke
+
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "straight" / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match="no folder of a smoke run"):
+        smoke.run(smoke.Target("mine", train=print), workdir=tmp_path, checks=["run-finishes"])
+    assert (tmp_path / "straight" / "thesis.tex").exists()
