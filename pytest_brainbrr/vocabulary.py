@@ -192,6 +192,8 @@ VOCABULARY: dict[str, Kind] = {
             "outputs": "tensor facts of the result",
             "seconds": "duration",
             "raised": "exception class or None",
+            "scores": "without gradients: list of output, at (tensor of the batch delivered last), kind (numbers or classes), n, and sums over the batch: "
+            "hits, hits_half (with the threshold 0.5 in place of 0), absolute, squared (differences), outside (values beyond 0 to 1)",
             "inner": "list per inner module called: path, class, calls, training, inputs and outputs (lists of [shape, dtype, device]), finite, "
             "min, max, mean (of the first output, the mean of at most 65536 of its elements; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
             "inner_numbers": "whether inner statistics were taken in this call (first two calls with gradient, first two without)",
@@ -199,6 +201,17 @@ VOCABULARY: dict[str, Kind] = {
             "phase": "added by Trace: train if a backward reached its output, else eval if gradients were off or the call stands in validation, else unused",
         },
         "Functions and `.forward` called directly leave no event; their modules show up as `not_observed` when their parameters get gradients.",
+    ),
+    "output_grad": Kind(
+        "the gradient that arrived at an output of a watched call, for the first 16 of them",
+        {
+            "call": "number of the forward call",
+            "at": "place in its outputs",
+            "shape": "of the output",
+            "rows": "per row, whether any gradient is other than zero; None above 256 rows",
+            "live": "the places along axis 1 with such a gradient, a table in hexadecimal digits, or None",
+            "live_last": "of three dimensions, the places along axis 2, or None",
+        },
     ),
     "loss": Kind(
         "a loss function of torch.nn.functional was called outside any enclosing loss call (loss modules call it)",
@@ -212,6 +225,7 @@ VOCABULARY: dict[str, Kind] = {
             "options": "scalar options given (ignore_index, label_smoothing, ...)",
             "output": "tensor facts of the result",
             "input_from": "call number of the forward whose output (or a view of the same storage) is the input, or None",
+            "scrambled": "whether the last two axes of a model's output were cut anew (reshape) where they should have been exchanged; None if unknown",
             "target_from": "[pass id, position, at] of the batch tensor with the same digest, or None",
             "probability_like": "input within [0, 1] (BCE with logits, cross entropy) or rows summing to 1",
             "target_grad": "whether the target requires grad",
@@ -438,11 +452,12 @@ VOCABULARY: dict[str, Kind] = {
             "indices": "dataset indices of its samples, or None for iterable datasets",
             "base_indices": "indices in the dataset below Subset wrappers, or None",
             "size": "number of samples",
-            "tensors": "tensor facts of its parts",
             "told": "list per pair of a label of few values and a signal: label, signal (places), columns (axis:column -> bits of chance, of those that are a function of the label), of (columns in all). None after 16 batches of a pass",
             "tokens": "for the first batches of a pass with token sequences: {targets: at -> {shift: digests of it moved ahead}, "
             "shifts: list of {of, to, shift}, padding: {places, values: labels there, elements}, "
             "rows: digest of each long sequence without what attention_mask calls padding}, else None",
+            "tensors": "tensor facts of its parts, and bits (of a mask: a table of 0 and 1, hexadecimal), empty and empty_last "
+            "(of three dimensions: the places along axes 1 and 2 where all is zero, likewise; None or missing if there is none)",
             "others": "other leaves: at -> value for short strings and numbers (lists of at most 256 of them)",
         },
         "Facts are taken of what the loader hands out: collated, before the trainer moves or changes it.",

@@ -15,7 +15,7 @@ from pytest_brainbrr.trace import Trace
 BY_CHANCE = 1e-6
 """A coincidence less probable than this is none."""
 ENOUGH = 16
-SHUFFLING = {"random", "distributed"}
+SHUFFLING = {"random", "distributed", "weighted"}
 
 
 def judge_delivers(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -63,8 +63,12 @@ def _restarted(trace: Trace, fed: list[Feed]) -> Iterator[Finding]:
     passes = {batch["epoch"]: batch for batch in firsts}
     most = Counter(tuple(batch["base_indices"]) for batch in passes.values()).most_common(1)
     more = any((loaders.get(batch["loader"], {}).get("batches") or 0) > 1 for batch in passes.values())
-    if most and most[0][1] >= 3 and most[0][1] == len({feed.batch["epoch"] for feed in fed if feed.batch}) and more:
-        text = "every step trains on the first batch of a pass that was just begun, the same samples each time"
+    every = {feed.batch["epoch"] for feed in fed if feed.batch}
+    only = all(feed.batch and feed.batch["position"] == 0 for feed in fed)
+    # Twice is enough where each of the passes was left after its first batch, for several steps.
+    enough = 2 if len({feed.call["step"] for feed in fed}) >= 2 * len(every) else 3
+    if most and only and most[0][1] >= enough and most[0][1] == len(every) and more:
+        text = "training only ever uses the first batch of a pass that was just begun, the same samples each time"
         cause = "next(iter(loader)) inside the loop makes a new iterator for every step"
         hint = "make the iterator once, outside the loop; to overfit one batch, fetch it once"
         yield Finding("batches-advance", "training loop", "error", text, {"passes": most[0][1]}, cause, hint)

@@ -56,6 +56,16 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
             hint="give both the same shape before the loss",
             prediction=list(tables[0]),
         )
+    cut = [loss for loss in _training_losses(trace) if loss.get("scrambled")]
+    if cut:
+        yield error(
+            "loss-shapes",
+            cut[0]["function"],
+            "the model's output was cut anew instead of having two axes exchanged: classes and places are mixed",
+            cause="reshape or view where transpose or permute was meant",
+            hint="move axes with transpose; reshape only joins or splits neighbours",
+            calls=len(cut),
+        )
     told: set[str] = set()
     for loss in judged:
         given, wanted = prediction(loss), argument(loss, "target")

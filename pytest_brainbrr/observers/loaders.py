@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils import data
 from torch.utils.data import dataloader
 
+from pytest_brainbrr.observers import places
 from pytest_brainbrr.observers.core import MISSING, Watch
 from pytest_brainbrr.observers.telling import told
 from pytest_brainbrr.observers.tensors import facts, leaves
@@ -267,7 +268,8 @@ class Loaders:
             indices = None
         found = list(leaves(batch))
         parts = [(at, value) for at, value in found if isinstance(value, Tensor)]
-        tensors = [facts(value, at) for at, value in parts]
+        tensors = [{**facts(value, at), **places.of_batch(value)} for at, value in parts]
+        watch.shared["last_labels"] = places.small_copies(parts)
         base = None
         if indices is not None:
             if "delivered" in watch.shared:

@@ -125,6 +125,7 @@ class Losses:
             },
             output=facts(result, rows=False) if isinstance(result, Tensor) else None,
             input_from=self._source(value),
+            scrambled=self._scrambled(value),
             target_from=self._batch(target),
             probability_like=_probability_like(name, value),
             target_grad=bool(target is not None and target.requires_grad),
@@ -144,7 +145,26 @@ class Losses:
         address = value.untyped_storage().data_ptr()
         for number, storage, _ in reversed(self.modules.outputs):
             if storage == address and address:
-                return number
+                return int(number)
+        return None
+
+    def _scrambled(self, value: Tensor | None) -> bool | None:
+        """Return whether an output's last two axes were cut anew where they should have been exchanged; None: unknown.
+
+        Only what lies in the output's own storage is judged, in the order in which the model wrote it.
+        """
+        if value is None or not plain(value):
+            return None
+        address = value.untyped_storage().data_ptr()
+        for _, storage, (shape, strides) in reversed(self.modules.outputs):
+            if storage != address or not address:
+                continue
+            if len(shape) != 3 or shape[1] == shape[2] or min(shape) < 2 or strides != _in_order(shape):
+                return None
+            given, exchanged = tuple(value.shape), (shape[0], shape[2], shape[1])
+            if tuple(value.stride()) != _in_order(given):
+                return False
+            return given in (exchanged, (shape[0] * shape[2], shape[1]))
         return None
 
     def _batch(self, target: Tensor | None) -> list[Any] | None:
@@ -203,6 +223,19 @@ class Losses:
                 )
 
         node.register_prehook(arrived)
+
+
+def _in_order(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor that lies in memory row by row.
+
+    >>> _in_order((2, 3, 4))
+    (12, 4, 1)
+    """
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
 
 
 def _made_by(tensor: Tensor) -> str | None:

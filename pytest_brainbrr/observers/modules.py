@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
+from pytest_brainbrr.observers import places
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.models import Models
 from pytest_brainbrr.observers.tensors import facts, plain, sampled, shape_of, short, tensor_leaves
 
 NUMBERED_CALLS = 2
+FOLLOWED_CALLS = 16
+OUTPUT = "pytest_brainbrr.output"
+"""Key in the metadata of the graph node that made an output of a watched call."""
 RANDOM = ("Dropout", "RReLU", "DropPath", "StochasticDepth")
 
 
@@ -57,8 +61,9 @@ class Modules:
         self.reached: set[int] = set()
         """Forward calls that the backward in progress has reached."""
         self.graphs: list[Any] = []
-        self.outputs: list[tuple[int, int, int]] = []
-        """Call number, storage address and root id's number of the latest outputs, to recognise them at the loss."""
+        self.outputs: list[tuple[int, int, tuple[Any, Any]]] = []
+        """Call number, storage address, shape and strides of the latest outputs, to recognise them at the loss."""
+        self._looked = 0
         self.paths: dict[str, dict[int, str]] = {}
         self._numbered: dict[tuple[str, bool, bool], int] = {}
         self._last_inner: dict[tuple[str, bool, bool], Any] = {}
@@ -179,8 +184,8 @@ class Modules:
         seconds = time.perf_counter() - call.began
         call.inputs += [facts(tensor, at) for at, tensor in tensor_leaves(kwargs)]
         tensors = tensor_leaves(output)
-        for _, tensor in tensors:
-            self._follow(call.number, tensor)
+        for at, tensor in tensors:
+            self._follow(call.number, tensor, at)
         key = (call.event["model"] or type(module).__name__, call.event["grad_enabled"], module.training)
         shapes = [{**fact, "finite": None, "min": None, "max": None, "mean": None} for fact in call.order]
         same = not call.numbers and self._last_inner.get(key) == shapes
@@ -192,22 +197,39 @@ class Modules:
             outputs=[facts(tensor, at) for at, tensor in tensors],
             seconds=seconds,
             raised=_raised(output),
+            scores=self._scores(tensors) if not call.event["grad_enabled"] else [],
             inner=None if same else call.order,
             inner_numbers=call.numbers,
         )
 
-    def _follow(self, number: int, tensor: Tensor) -> None:
-        """Learn by a hook on the graph node (not on the tensor) whether a backward reaches this output."""
-        self.outputs.append((number, tensor.untyped_storage().data_ptr() if plain(tensor) else 0, tensor.numel()))
+    def _scores(self, tensors: list[tuple[str, Tensor]]) -> list[dict[str, Any]]:
+        labels = self.watch.shared.get("last_labels") or {}
+        return [{"output": at, **fact} for at, tensor in tensors[:4] for fact in places.scored(tensor, labels)]
+
+    def _follow(self, number: int, tensor: Tensor, at: str) -> None:
+        """Learn by a hook on the graph node (not on the tensor) whether a backward reaches this output, and where."""
+        strides = tuple(tensor.stride()) if plain(tensor) else ()
+        address = tensor.untyped_storage().data_ptr() if plain(tensor) else 0
+        self.outputs.append((number, address, (tuple(tensor.shape), strides)))
         del self.outputs[:-16]
         if tensor.grad_fn is None:
             return
-        reached = self.reached
+        reached, place, shape = self.reached, tensor.output_nr, tensor.shape
 
-        def arrived(_: Any) -> None:
+        def arrived(grads: Any) -> None:
             reached.add(number)
+            gradient = grads[place] if place < len(grads) else None
+            if self._looked >= FOLLOWED_CALLS or not isinstance(gradient, Tensor) or gradient.shape != shape:
+                return
+            self._looked += 1
+            if plain(gradient) and not self.watch.busy and self.watch.active:
+                with self.watch.observing("modules"):
+                    found = places.of_gradient(gradient)
+                    self.watch.emit("output_grad", call=number, at=at, shape=list(shape), **found)
 
-        tensor.grad_fn.register_prehook(arrived)
+        node: Any = tensor.grad_fn
+        node.metadata[OUTPUT] = number
+        node.register_prehook(arrived)
         self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
 
     def _phase(self, identity: str, root: nn.Module, *, grad: bool) -> None:

@@ -1,0 +1,178 @@
+"""Silent faults of configuration, data, labels, masks, sampling, metrics and validation in four trainers of their own.
+
+Many cannot be told from outside, where nobody knows what was meant; they stand here all the same.
+"""
+
+import functools
+
+from zoo.cases import Fault, Healthy, call
+
+
+def _facts(trainer):
+    return {"resumable": False, "prepare": functools.partial(call, f"zoo.trainers.{trainer}:prepare")}
+
+
+BASES = {
+    "spikes": {"trainer": "spikes.py", "facts": {"seeded": False, "resumable": False}},
+    **{name: {"trainer": f"zoo.trainers.{name}:train", "facts": _facts(name)} for name in ("dense", "nights", "ages")},
+}
+
+_ROWS = {
+    "spikes": (
+        ("gap-zeroes-recording", "reading", "a recording with a gap becomes zeros", "zeros stand in for recordings", "samples-distinct inputs-alive"),
+        ("int8-wraps", "reading", "samples are cast to int8 and wrap around", "the signal is wrong", "canary-signal"),
+        ("clip-in-volts", "reading", "microvolts are clipped at limits in volts", "the signal saturates", "canary-signal inputs-alive"),
+        ("labels-in-other-order", "labels", "annotation files are listed in another order", "labels belong to other recordings", "labels-follow-signal canary-labels"),
+        ("swallowed-files", "reading", "recordings with another column name are skipped silently", "half of the recordings are missing", "files-read"),
+        ("seconds-as-samples", "labels", "onsets in seconds are compared with samples", "nearly no window is positive", "labels-vary canary-labels"),
+        ("label-of-next-window", "labels", "each window has the label of the next", "labels are shifted", "labels-follow-signal canary-labels"),
+        ("only-positives", "labels sampling", "training keeps positive windows only", "one class only", "labels-vary"),
+        ("debug-slice", "reading", "a slice is left over from debugging", "data are missing", "files-read"),
+        ("statistics-of-first-file", "reading", "mean and deviation are those of the first file", "badly standardized", "input-scale"),
+        ("cache-key-without-file", "reading", "the cache is keyed by position only", "recordings share windows", "samples-distinct"),
+        ("volts-here-only", "reading", "the window is in volts, the statistics in microvolts", "the signal vanishes", "input-scale inputs-alive"),
+        ("channels-reversed-in-validation", "reading", "channels are reversed in validation only", "channels swapped", "canary-signal"),
+        ("threshold-on-logits", "metrics", "logits are compared with one half", "threshold for probabilities", "scores-of-outputs"),
+        ("metric-positive-inverted", "metrics", "the threshold is compared the wrong way round", "misses are counted", "scores-of-outputs"),
+        ("metric-of-last-batch", "metrics", "counts are set back for every batch", "last batch only", "scores-of-outputs"),
+        ("validation-one-batch", "metrics", "a break ends the validation", "one batch only", "validation-complete scores-of-outputs"),
+        ("mean-of-batch-means", "metrics", "means of batches of unequal size are averaged", "batches weigh unequally", "scores-of-outputs"),
+        ("flag-is-string", "configuration", "bool('false') is true", "a flag is misread", "configuration-echo"),
+        ("config-key-misspelled", "configuration", "learning_rate is read where lr is written", "the default is used", "configuration-echo"),
+        ("batch-from-wrong-key", "configuration", "the batch size is read from a key that is not there", "the default is used", "configuration-echo"),
+        ("first-files-only", "reading", "training lists two files only", "files are left out", "files-read"),
+        ("split-by-window", "split", "windows are split at random", "recordings on both sides", "split-patients split-disjoint"),
+        ("validation-on-training-set", "split", "validation lists the training files", "validated on training data", "split-disjoint"),
+        ("statistics-of-validation", "split", "training is standardized with the statistics of the validation", "leak", "held-out-apart"),
+        ("validation-own-statistics", "reading", "validation is standardized on its own", "parts differ", "held-out-apart"),
+        ("no-shuffle", "sampling", "training is not shuffled", "order of the data set", "order-shuffled"),
+        ("validation-drops-last", "metrics", "validation drops its last batch", "samples left out", "validation-complete"),
+        ("class-weight-inverted", "loss", "pos_weight is upside down", "positives weigh less", "positive-weight"),
+        ("best-starts-at-zero", "metrics", "the best loss starts at zero", "nothing is ever the best", "best-is-best"),
+        ("best-keeps-worse", "metrics", "the comparison of losses is the wrong way round", "the worst is kept", "best-is-best"),
+        ("same-batch-for-ever", "sampling", "each epoch repeats its first batch", "one batch only", "batches-advance"),
+        ("patience-counts-every-epoch", "metrics", "patience counts good epochs, too", "stops too early", "best-is-best"),
+        ("duplicate-files", "split", "recordings of validation lie among the training files under other names", "leak", "split-disjoint"),
+    ),
+    "dense": (
+        ("labels-not-resampled", "labels", "the signal is resampled, the label is cut", "time axes differ", "labels-follow-signal canary-labels"),
+        ("target-cast-to-int", "labels", "soft labels are cast to integers on disk", "labels become zero", "labels-vary"),
+        ("augments-in-place", "augmentation", "augmentation changes the mapped file", "data drift", "reading-changes-nothing"),
+        ("one-window-for-all", "reading", "the index is not used", "one window only", "samples-distinct"),
+        ("labels-cut-elsewhere", "labels", "labels are cut half a window later", "labels are shifted", "labels-follow-signal canary-labels"),
+        ("validation-augmented", "augmentation", "validation is augmented", "validation is random", "validation-repeats"),
+        ("window-over-variance", "reading", "windows are divided by their variance", "wrong scale", "input-scale"),
+        ("label-as-channel", "labels", "the label is a channel of the input", "label leaks", "labels-hidden"),
+        ("unseeded-augmentation", "determinism", "augmentation draws from the system", "runs differ", "repeats"),
+        ("augmentation-never", "augmentation", "augmentation returns too early", "no augmentation", "reading-changes-nothing"),
+        ("augments-labels-only", "augmentation", "labels are flipped, signals are not", "labels off their samples", "canary-labels"),
+        ("flips-signal-not-labels", "augmentation", "signals are flipped, labels are not", "labels off their samples", "canary-labels"),
+        ("mask-inverted", "loss", "the mask is inverted in the loss", "artefacts train", "loss-keeps-mask"),
+        ("mask-ignored", "loss", "the mask is not used", "artefacts train", "loss-keeps-mask padding-inert"),
+        ("mask-late-by-some", "loss", "the mask is rolled by some samples", "mask is shifted", "loss-keeps-mask"),
+        ("sigmoid-twice", "loss", "sigmoid before a loss on logits written by hand", "squashed twice", "loss-input-kind"),
+        ("constant-target", "loss labels", "zeros take the place of the label", "labels do not matter", "labels-matter labels-reach-loss"),
+        ("broadcast", "loss", "label and mask get an axis too many", "a table of pairs", "loss-shapes loss-keeps-mask"),
+        ("first-sample-only", "loss", "the loss takes the first sample of each batch", "one sample trains", "rows-train"),
+        ("overlapping-windows-split", "split", "overlapping windows are split", "leak", "split-disjoint"),
+        ("sampler-weights-inverted", "sampling", "sampling weights are inverted", "the rare class is rarer", "positives-drawn"),
+        ("sampler-of-other-set", "sampling", "weights are computed for the validation", "wrong weights", "sampler-fits"),
+        ("sampler-weights-short", "sampling", "weights of a quarter of the samples", "most are never drawn", "sampler-fits"),
+        ("sampler-ignored", "sampling", "the sampler is built and not used", "no balance", "order-shuffled"),
+        ("epochs-alike", "sampling", "the generator of the sampler is seeded every epoch", "epochs are alike", "order-changes"),
+        ("normalizes-by-first-batch", "reading", "the first batch gives the scale, in training only", "wrong scale", "input-scale"),
+        ("target-of-previous-batch", "labels loss", "the loss gets the labels of the batch before", "labels are late", "labels-reach-loss labels-in-order"),
+        ("metric-never-reset", "metrics", "scores are kept from validation to validation", "old outputs count", "scores-of-outputs validation-fresh"),
+        ("validates-training-variable", "metrics", "the validation loop uses variables of training", "one input only", "validation-advances"),
+        ("metric-mask-mismatch", "metrics", "scores are sorted, truths are not", "pairs are torn", "scores-of-outputs"),
+        ("metric-of-negative-class", "metrics", "scores are negated", "the other class is scored", "scores-of-outputs"),
+        ("best-of-wrong-model", "metrics checkpoint", "the first weights are kept as the best", "not the best", "checkpoint-current best-is-validated"),
+    ),
+    "nights": (
+        ("class-shifted", "labels", "classes are shifted by one", "two classes are one", "canary-labels labels-vary"),
+        ("codes-differ-by-part", "labels", "class numbers are sorted in validation only", "other classes", "canary-labels"),
+        ("uint8-wraps", "reading", "features are cast to uint8 and wrap around", "wrong features", "canary-signal"),
+        ("failed-item-is-first", "reading", "long nights are replaced by the first", "stand-ins", "samples-distinct"),
+        ("crops-apart", "labels", "features and labels are cut at different places", "labels off their frames", "canary-labels labels-in-order"),
+        ("augmentation-blanks-everything", "augmentation", "augmentation multiplies by zero", "empty inputs", "inputs-alive"),
+        ("workers-alike", "sampling", "workers get one seed", "workers draw alike", "workers-differ"),
+        ("padded-to-one-less", "windows", "batches are one frame too short", "a frame is lost", "samples-whole"),
+        ("padding-is-a-class", "labels", "padding has class 0", "padding is learned", "loss-keeps-mask padding-inert"),
+        ("padded-left", "windows", "features are padded on the left, labels on the right", "sides differ", "mask-on-padding"),
+        ("labels-of-neighbour", "labels", "labels are rolled over the batch", "labels of others", "labels-in-order loss-keeps-mask"),
+        ("every-frame-real", "windows", "the mask is full", "padding is attended to", "mask-on-padding"),
+        ("attention-inverted", "wiring", "the attention mask is inverted", "only padding is attended to", "batch-independent input-matters"),
+        ("attention-unmasked", "wiring", "the attention mask is not used", "padding is attended to", "input-matters batch-independent"),
+        ("softmax-before-loss", "loss", "softmax before cross entropy", "squashed twice", "loss-input-kind"),
+        ("reshaped-not-transposed", "loss", "logits are reshaped instead of transposed", "classes and frames mixed", "loss-shapes"),
+        ("class-weights-unused", "loss", "class weights are computed and not passed", "no balance", "positive-weight"),
+        ("auxiliary-unused", "loss", "the second loss is not added", "a head never learns", "gradient-flow weight-changes"),
+        ("argmax-over-time", "metrics", "argmax runs over time", "wrong axis", "metric-axis scores-of-outputs"),
+        ("padding-scored", "metrics", "padding counts in the score", "score of padding", "scores-of-outputs"),
+        ("f1-per-batch", "metrics", "F1 is averaged over batches", "not that of the set", "scores-of-outputs"),
+        ("setting-misspelled", "configuration", "a new attribute is set instead of the rate", "the default is used", "configuration-echo"),
+        ("oversampled-before-split", "split", "nights are doubled, then split", "leak", "split-disjoint split-patients"),
+        ("split-by-night", "split", "nights are split, not sleepers", "leak", "split-patients"),
+        ("one-sleeper-missing", "reading", "two thirds of the training nights are cut off", "data are missing", "files-read"),
+        ("class-weights-sorted", "loss", "class weights are sorted by size", "weights of other classes", "positive-weight"),
+        ("class-weights-are-counts", "loss", "counts are used as weights", "weights upside down", "positive-weight"),
+        ("validation-drops-last", "metrics", "validation drops its last batch", "samples left out", "validation-complete"),
+        ("batch-for-ever", "sampling", "one batch is used for ever", "one batch only", "batches-advance"),
+        ("two-batches-an-epoch", "sampling", "a break after two batches is left over", "data are missing", "loader-delivers"),
+        ("validates-training-loader", "split", "validation uses the training loader", "validated on training data", "split-disjoint"),
+        ("best-by-training", "metrics", "the best is chosen by the training accuracy", "chosen by the wrong number", "best-is-best"),
+        ("no-shuffle", "sampling", "training is not shuffled", "order of the data set", "order-shuffled"),
+    ),
+    "ages": (
+        ("join-by-position", "labels", "tables are joined by position", "labels of others", "canary-labels"),
+        ("age-cast-to-int8", "labels", "twice the age is cast to int8 and wraps around", "wrong targets", "canary-labels"),
+        ("split-by-row", "split", "rows are split, not persons", "leak", "split-patients"),
+        ("label-in-input", "labels", "a column of the input is the age", "label leaks", "labels-hidden"),
+        ("features-chosen-on-all", "split", "features are chosen by their link with all labels", "leak", "held-out-apart"),
+        ("scaled-on-all", "split", "inputs are scaled with the statistics of all rows", "leak", "held-out-apart"),
+        ("each-part-scaled-alone", "reading", "validation is scaled on its own", "parts differ", "held-out-apart"),
+        ("not-scaled", "reading", "inputs are not scaled", "wrong scale", "input-scale"),
+        ("age-not-scaled", "labels", "the target is not scaled", "wrong scale", "loss-targets"),
+        ("age-scaled-in-training-only", "labels", "validation has another scale of the target", "scales differ", "canary-labels"),
+        ("noise-flag-ignored", "augmentation", "the noise setting is not passed on", "no augmentation", "configuration-echo"),
+        ("noise-in-validation", "augmentation", "validation gets the noise of training", "validation is random", "validation-repeats"),
+        ("labels-shuffled-apart", "labels", "one label is shuffled on its own", "labels of others", "canary-labels"),
+        ("truncated", "reading", "the training set is cut", "data are missing", "files-read"),
+        ("one-sex-only", "labels sampling", "training keeps one class", "one class only", "labels-vary"),
+        ("batch-size-ignored", "configuration", "the batch size is not that of the setting", "default is used", "configuration-echo"),
+        ("no-shuffle", "sampling", "training is not shuffled", "order of the data set", "order-shuffled"),
+        ("validation-is-training", "split", "val_dataloader returns the training set", "validated on training data", "split-disjoint"),
+        ("validation-drops-last", "metrics", "validation drops its last batch", "samples left out", "validation-complete"),
+        ("broadcast", "loss", "(B, 1) against (B,)", "a table of pairs", "loss-shapes shapes"),
+        ("target-of-previous-batch", "labels loss", "the loss gets the ages of the batch before", "labels are late", "labels-reach-loss labels-in-order"),
+        ("target-is-prediction", "labels loss", "the target is the prediction plus a constant", "labels do not matter", "labels-matter labels-reach-loss"),
+        ("second-task-unused", "loss", "the second loss has weight 0", "a head never learns", "gradient-flow weight-changes"),
+        ("sex-inverted", "labels", "a label is inverted in training only", "labels inverted", "canary-labels"),
+        ("training-logged-as-validation", "metrics", "a number of training is logged as that of validation", "wrong number", "scores-of-outputs"),
+        ("error-without-absolute", "metrics", "errors cancel out", "wrong number", "scores-of-outputs"),
+        ("self-made-mean-of-means", "metrics", "means of batches of unequal size are averaged", "batches weigh unequally", "scores-of-outputs"),
+        ("last-batch-only", "metrics", "the error is that of the last batch", "last batch only", "scores-of-outputs"),
+        ("errors-never-cleared", "metrics", "errors are kept from validation to validation", "old outputs count", "scores-of-outputs validation-fresh"),
+        ("rate-misspelled", "configuration", "learning_rate is read where lr is set", "the default is used", "configuration-echo"),
+        ("best-is-worst", "metrics", "mode max for an error", "the worst is kept", "best-is-best"),
+        ("monitors-training-loss", "metrics", "the best is chosen by the training loss", "chosen by the wrong number", "best-is-best"),
+        ("validates-never", "metrics", "validation comes every fiftieth epoch", "no validation", "validation-happens"),
+        ("limits-left-over", "sampling", "one batch an epoch, left over", "data are missing", "loader-delivers batches-advance"),
+        ("validation-limit-left-over", "metrics", "one batch a validation, left over", "one batch only", "validation-complete"),
+        ("overfit-left-over", "sampling", "overfit_batches is left over", "two batches only", "batches-advance split-disjoint"),
+    ),
+}  # fmt: skip
+
+FAULTS = tuple(
+    Fault(f"{base}-{name}", base, frozenset(kinds.split()), description, cause)
+    for base, rows in _ROWS.items()
+    for name, kinds, description, cause, _ in rows
+)
+
+HEALTHY = (
+    Healthy("samples-repeated", "zoo.healthy.datapath:samples_repeated", "Every sample stands three times in the data set, with its label", {"resumable": False}),
+    Healthy("last-step-trains", "zoo.healthy.datapath:last_step_trains", "Outputs have time first, and only the last step is judged", {"resumable": False}),
+    Healthy("two-tables-of-flags", "zoo.healthy.datapath:two_tables_of_flags", "A mask says where labels are known; another one, of what is real, goes to the metric only", {"resumable": False}),
+)  # fmt: skip
+
+DIAGNOSES = {f"{base}-{row[0]}": row[4] for base, rows in _ROWS.items() for row in rows}
