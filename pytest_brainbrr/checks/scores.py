@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.best import _moments, _series
-from pytest_brainbrr.checks.feeds import Feed, feeds, validation_passes
+from pytest_brainbrr.checks.feeds import Feed, validation_passes
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -164,23 +164,25 @@ def judge_fresh_inputs(traces: Mapping[str, Trace], target: Target) -> Iterable[
     """Look for validations in which the loader goes on and the model sees one and the same input."""
     trace = traces["straight"]
     judged = stuck = 0
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for feed in feeds(trace):
-        call = feed.call
-        if call["phase"] == "eval" and call.get("loader") and call["inputs"]:
-            groups.setdefault(call["loader"][0], []).append(call)
+    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    last: dict[str, Any] | None = None
+    for event in sorted((*trace.events("batch"), *trace.events("forward")), key=lambda event: event["n"]):
+        if event["kind"] == "batch":
+            last = event
+        elif last is not None and not event["grad_enabled"] and event["inputs"]:
+            groups.setdefault(last["epoch"], []).append((last["position"], event))
     trained = {call["loader"][0] for call in trace.train_calls if call.get("loader")}
     delivered: dict[tuple[str, int], str] = {}
     for batch in trace.events("batch"):
         if batch["tensors"] and batch["tensors"][0].get("digest"):
             delivered[batch["epoch"], batch["position"]] = batch["tensors"][0]["digest"]
     for name, calls in groups.items():
-        by_place = {call["loader"][1]: call for call in calls}
+        by_place = dict(calls)
         digests = {call["inputs"][0].get("digest") for call in by_place.values()}
         batches = {delivered.get((name, place)) for place in by_place}
         if name in trained or len(by_place) < 2 or len(batches) < 2 or None in batches | digests:
             continue
-        if calls[0]["inputs"][0]["constant"]:
+        if calls[0][1]["inputs"][0]["constant"]:
             continue
         judged += 1
         stuck += len(digests) == 1
