@@ -164,13 +164,7 @@ def judge_fresh_inputs(traces: Mapping[str, Trace], target: Target) -> Iterable[
     """Look for validations in which the loader goes on and the model sees one and the same input."""
     trace = traces["straight"]
     judged = stuck = 0
-    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    last: dict[str, Any] | None = None
-    for event in sorted((*trace.events("batch"), *trace.events("forward")), key=lambda event: event["n"]):
-        if event["kind"] == "batch":
-            last = event
-        elif last is not None and not event["grad_enabled"] and event["inputs"]:
-            groups.setdefault(last["epoch"], []).append((last["position"], event))
+    groups = _evaluated(trace)
     trained = {call["loader"][0] for call in trace.train_calls if call.get("loader")}
     delivered: dict[tuple[str, int], str] = {}
     for batch in trace.events("batch"):
@@ -193,6 +187,18 @@ def judge_fresh_inputs(traces: Mapping[str, Trace], target: Target) -> Iterable[
         cause = "a variable of another loop, or of the first batch, is used in the loop over the validation"
         hint = "call the model with the batch of this turn of the loop"
         yield Finding("validation-advances", "validation loop", "error", text, {"validations": stuck}, cause, hint)
+
+
+def _evaluated(trace: Trace) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """Return pass over a loader -> position of the batch delivered last, and call without gradients."""
+    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    last: dict[str, Any] | None = None
+    for event in sorted((*trace.events("batch"), *trace.events("forward")), key=lambda event: event["n"]):
+        if event["kind"] == "batch":
+            last = event
+        elif last is not None and not event["grad_enabled"] and event["inputs"]:
+            groups.setdefault(last["epoch"], []).append((last["position"], event))
+    return groups
 
 
 CHECKS: tuple[Check, ...] = (
