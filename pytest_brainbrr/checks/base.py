@@ -75,10 +75,12 @@ class Check:
                 return Outcome(self.id, "vacuous", reason=f"run {plan!r}: {reason}", expected_failure=expected)
         began = time.perf_counter()
         available = {plan: traces[plan] for plan in (*self.needs, *self.wants) if plan in traces}
+        findings: list[Finding] = []
         try:
-            findings = tuple(self.judge(available, target))
+            findings.extend(self.judge(available, target))
         except Vacuous as verdict:
-            return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge", expected_failure=expected)
+            if not findings:  # what was found before the facts ran out stands
+                return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge", expected_failure=expected)
         except Exception as error:  # noqa: BLE001 (a flaw of ours is no fault of the trainer's, and no pass)
             reason = f"{ITSELF} ({type(error).__name__}: {error}): please report it"
             return Outcome(self.id, "vacuous", reason=reason, expected_failure=expected)
@@ -88,4 +90,4 @@ class Check:
         elif findings:
             status = "warned"
         seconds = time.perf_counter() - began
-        return Outcome(self.id, status, findings=findings, seconds=seconds, expected_failure=expected)  # type: ignore[arg-type]
+        return Outcome(self.id, status, findings=tuple(findings), seconds=seconds, expected_failure=expected)  # type: ignore[arg-type]

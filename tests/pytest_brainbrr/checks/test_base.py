@@ -38,6 +38,15 @@ def test_nothing_to_judge_is_vacuous_with_its_reason():
     assert (needs.status, needs.reason) == ("vacuous", "run 'resumed': no checkpoint")
 
 
+def test_what_was_found_before_the_facts_ran_out_stands():
+    def judge(traces, target):
+        yield from finding("error")(traces, target)
+        raise Vacuous("no further step was seen")
+
+    assert outcome(judge).status == "failed"
+    assert len(outcome(judge).findings) == 1
+
+
 def test_a_flaw_of_a_check_is_neither_a_failure_nor_a_pass():
     flawed = outcome(lambda traces, target: traces["nowhere"])
     assert flawed.status == "vacuous"
