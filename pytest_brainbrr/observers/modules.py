@@ -214,15 +214,18 @@ class Modules:
         del self.outputs[:-16]
         if tensor.grad_fn is None:
             return
-        reached, place, shape = self.reached, tensor.output_nr, tensor.shape
+        reached, place = self.reached, tensor.output_nr
+        shape = tuple(tensor.shape) if plain(tensor) else None
 
         def arrived(grads: Any) -> None:
             reached.add(number)
             gradient = grads[place] if place < len(grads) else None
-            if self._looked >= FOLLOWED_CALLS or not isinstance(gradient, Tensor) or gradient.shape != shape:
+            if shape is None or self._looked >= FOLLOWED_CALLS or not isinstance(gradient, Tensor):
+                return
+            if not plain(gradient) or gradient.shape != shape:
                 return
             self._looked += 1
-            if plain(gradient) and not self.watch.busy and self.watch.active:
+            if not self.watch.busy and self.watch.active:
                 with self.watch.observing("modules"):
                     found = places.of_gradient(gradient)
                     self.watch.emit("output_grad", call=number, at=at, shape=list(shape), **found)

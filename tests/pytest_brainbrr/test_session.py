@@ -259,6 +259,7 @@ def test_an_empty_directory_gets_the_encoders(pytester: pytest.Pytester) -> None
 
 
 def test_a_script_or_a_configuration_replaces_the_targets(project: pytest.Pytester) -> None:
+    (project.path / "train.py").touch()
     result = project.runpytest_subprocess(
         "--smoke", "--collect-only", "-q", "--smoke-script", "train.py --epochs 1", "--smoke-config", "wide.yaml"
     )
@@ -276,12 +277,14 @@ def test_a_script_or_a_configuration_replaces_the_targets(project: pytest.Pytest
     ],
 )
 def test_what_a_script_is_told_must_make_sense(project: pytest.Pytester, arguments: tuple[str, ...], said: str) -> None:
+    (project.path / "train.py").touch()
     result = project.runpytest_subprocess("--smoke", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([said])
 
 
 def test_the_ini_file_may_say_how_scripts_are_told(project: pytest.Pytester) -> None:
+    (project.path / "train.py").touch()
     project.makeini("[pytest]\nsmoke_script_seed = --seed={seed}\nsmoke_script_steps = --steps 1\n")
     result = project.runpytest_subprocess("--smoke", "--smoke-script", "train.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

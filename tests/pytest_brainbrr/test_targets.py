@@ -71,5 +71,5 @@ def test_a_run_goes_on_where_another_left_its_files(tmp_path: Path) -> None:
     carry_over(one, other)
     assert (other / "runs" / "new" / "last.pt").read_text() == "weights"
     assert (other / "runs" / "old" / "log.txt").read_text() == "old"
-    assert (other / "train.py").is_symlink()
+    assert (other / "train.py").read_text() == "pass"
     assert not (source / "runs" / "new").exists()

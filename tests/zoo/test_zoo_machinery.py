@@ -1,7 +1,6 @@
 """Every edit that plants a fault of the machinery family finds its place."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from zoo.trainers.machinery.edits import EDITS
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_edits_find_their_place_and_leave_a_program(fault):
-    source = (Path(machinery.__file__).parent / f"{fault.base}.py").read_text(encoding="utf-8")
+    source = (machinery.FOLDER / f"{fault.base}.py").read_text(encoding="utf-8")
     edited = source
     for old, new in EDITS[fault.name]:
         assert old in edited

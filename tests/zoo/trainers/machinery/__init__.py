@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zoo.trainers.machinery.edits import EDITS
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "sources"
 
 
 def _edited(base, faults):
