@@ -208,14 +208,15 @@ class Modules:
 
     def _follow(self, number: int, tensor: Tensor, at: str) -> None:
         """Learn by a hook on the graph node (not on the tensor) whether a backward reaches this output, and where."""
+        # Ragged tensors have neither strides nor sizes to ask for.
+        shape = tuple(tensor.shape) if plain(tensor) else None
         strides = tuple(tensor.stride()) if plain(tensor) else ()
         address = tensor.untyped_storage().data_ptr() if plain(tensor) else 0
-        self.outputs.append((number, address, (tuple(tensor.shape), strides)))
+        self.outputs.append((number, address, (shape or (), strides)))
         del self.outputs[:-16]
         if tensor.grad_fn is None:
             return
         reached, place = self.reached, tensor.output_nr
-        shape = tuple(tensor.shape) if plain(tensor) else None
 
         def arrived(grads: Any) -> None:
             reached.add(number)
