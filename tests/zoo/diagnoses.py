@@ -69,6 +69,7 @@ DIAGNOSES = {
     "no-positives-unnoticed": "no-positives",
     "unreadable-becomes-zeros": "inputs-alive input-matters",
     "flat-channel-swallowed": "inputs-alive nan-surfaces",
+    "validation-gap-is-nan": "inputs-finite",
     "scaled-to-volts": "input-scale",
     "debug-slice": "files-read",
     "dataset-mutated-in-place": "reading-changes-nothing validation-repeats",

@@ -80,6 +80,7 @@ BARE = _plant("bare", [
     ("no-positives-unnoticed", "labels hidden", "training goes on without any positive label", "nothing refuses a useless run"),
     ("unreadable-becomes-zeros", "reading hidden", "except: return zeros", "inputs are all zero"),
     ("flat-channel-swallowed", "reading hidden", "0/0 standardization, then nan_to_num", "one channel is constant"),
+    ("validation-gap-is-nan", "reading validation", "a gap in the validation recordings is NaN and nobody looks", "the model is given NaN and returns it"),
     ("scaled-to-volts", "reading", "inputs are in volts", "inputs are about 1e-6"),
     ("debug-slice", "reading split", "files[:1] left from debugging", "most files are never read"),
     ("dataset-mutated-in-place", "windows reading", "__getitem__ scales the cached array in place", "an item changes each time it is read"),

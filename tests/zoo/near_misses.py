@@ -4,6 +4,10 @@
 """
 
 NEAR_MISSES = {
+    "configuration-echo": "base-ages",
+    "initialized-once": "learning-rate-search",
+    "average-statistics": "base-teaching",
+    "padding-left-out": "base-accel",
     "metric-computed": "base-hf",
     "next-token": "base-hf-lm",
     "padding-ignored": "hf-sequences",
@@ -30,9 +34,9 @@ NEAR_MISSES = {
     "gradients-cleared": "accumulation",
     "gradients-fresh": "sharpness-aware",
     "gradients-accumulate": "lightning-accumulates",
-    "clip-before-step": "clip-inactive",
-    "clip-sees-gradients": "clip-inactive",
-    "clip-limit": "clip-inactive",
+    "clip-before-step": "accumulation",
+    "clip-sees-gradients": "skips-non-finite",
+    "clip-limit": "field-tbptt",
     "loss-scaled": "scaler-skips",
     "scaler-steps": "scaler-skips",
     "clip-unscaled": "base-engine",
@@ -120,15 +124,10 @@ NEAR_MISSES = {
 
 NO_FAULT = {
     "cuda-allocation": "needs a CUDA device; the fault is a made-up trace in the check's own tests",
-    "inputs-finite": "not planted yet: every base stops at its first loss that is not finite",
 }
 """Check without a planted fault -> why."""
 
 NO_NEAR_MISS = {
     "cuda-allocation": "needs a CUDA device",
-    "configuration-echo": "not found yet: passes on no healthy trainer so far",
-    "initialized-once": "not measured yet",
-    "average-statistics": "not measured yet",
-    "padding-left-out": "not measured yet",
 }
 """Check without a near miss -> why."""
