@@ -37,6 +37,8 @@ def label_places(trace: Trace) -> list[dict[str, Any]]:
         if batch["loader"] in known:
             labels = [label for label in labels if (batch["loader"], label["at"]) in targets]
         for label in labels:
+            if values[batch["loader"], label["at"]] == []:
+                continue
             places[batch["epoch"], batch["position"], label["at"]] = {
                 "epoch": batch["epoch"],
                 "position": batch["position"],
@@ -111,7 +113,7 @@ def _all_labels(feeds: list[Feed]) -> set[tuple[str, str]]:
 
 
 def _values(feeds: list[Feed], loader: str, at: str) -> list[float] | None:
-    """Return the values that a label took in the whole run, if they are few."""
+    """Return the values that a label took in the whole run, if they are few; none if it took only one."""
     found: set[float] = set()
     for feed in feeds:
         if feed.batch is None or feed.batch["loader"] != loader:
@@ -121,6 +123,8 @@ def _values(feeds: list[Feed], loader: str, at: str) -> list[float] | None:
                 if part["values"] is None:
                     return None
                 found.update(part["values"])
+    if len(found) < 2:
+        return []  # there is no other value to put in its place
     # Negative numbers mark what a loss is to leave out, as a rule.
     kept = sorted(value for value in found if value >= 0)
     return kept if 2 <= len(kept) <= MAX_VALUES else None

@@ -137,7 +137,7 @@ class Runs:
         trace = self.done["straight"].trace
         if "relabeled" in plans:
             places = label_places(trace)
-            reason = None if places else "no label was seen in the batches of a torch loader"
+            reason = None if places else "no label of two values or more was seen in the batches of a torch loader"
             self._plan(first, "relabeled", reason, relabel=places, limit=self._validated())
         if "padded" in plans:
             places = padded_places(trace)
