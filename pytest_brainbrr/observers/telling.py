@@ -34,15 +34,15 @@ def telling(signal: Tensor, label: Tensor) -> tuple[dict[str, float], int] | Non
     """Return the columns of a signal that are a function of the label, and how many columns there are.
 
     The number that goes with a column is how many bits of chance it would take: the logarithm of the number of ways to
-    arrange its values. None where shapes do not fit or the label has one value only.
+    arrange its values. None where shapes do not fit, or the label has one value only or none twice.
     """
     if not (plain(signal) and plain(label)) or signal.shape[:1] != label.shape[:1] or signal.numel() > LARGEST:
         return None
     if signal.is_complex() or not label.numel():
         return None
     values, classes = label.detach().unique(return_inverse=True)
-    if not 1 < values.numel() <= FEW:
-        return None
+    if not 1 < values.numel() <= FEW or values.numel() == label.numel():
+        return None  # where no two samples share a value, every column is a function of it
     columns: dict[str, float] = {}
     count = 0
     fits = False
