@@ -48,6 +48,7 @@ def execute(spec: Spec) -> int:
     multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]  # noqa: PTH109
     os.environ.update(spec.environment)
     sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
+    ranks.announce(spec)
     if not spec.watched:
         return int(_outcome(lambda: _call(spec))["code"])
     from pytest_brainbrr.observers import install
@@ -56,7 +57,6 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.relabeling import PaddedLabels, Relabeling
     from pytest_brainbrr.rereading import Rereading
 
-    ranks.announce(spec)
     watch = install(Path(spec.trace), Path(spec.workdir))
     # A census of tensors walks over all objects; torch's own, half a million, need not be among them.
     gc.freeze()

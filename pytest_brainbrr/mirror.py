@@ -4,14 +4,17 @@ The folder the script is started from is mirrored by symbolic links, its code by
 renames or removes below the mirror, the place becomes real: a linked folder turns into a folder of links, a linked
 file into a copy.
 
-Limits: Python's own file calls and ``torch.save`` are noticed; a C library that opens a linked file for writing by
-itself is not, and absolute paths outside the mirror are the script's own business.
+Limits: Python's own file calls, SQLite's and ``torch.save`` are noticed, in Python processes that the script starts
+too; a C library, or a program that is not Python, that opens a linked file for writing by itself is not, and absolute
+paths outside the mirror are the script's own business.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ WRITING = {
     "os.link": (1,),
     "os.symlink": (1,),
     "shutil.rmtree": (0,),
+    "sqlite3.connect": (0,),
 }
 """Audit event -> which of its arguments are paths that are written."""
 
@@ -103,12 +107,26 @@ def carry_over(source: Path, folder: Path) -> None:
                 shutil.copy2(path, place)
 
 
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Keep the other threads and processes of a run out, where the system can."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, and with the process
+        yield
+
+
 class WriteGuard:
-    """Makes places below a mirror real just before they are written."""
+    """Makes places below a mirror real just before they are written. Several processes may guard one mirror."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 (resolve would follow the links)
-        self._busy = False
+        self._lock, self._aside = (self.folder.parent / f"mirror.{name}" for name in ("lock", "part"))
+        self._here = threading.local()
 
     def install(self) -> None:
         """Listen to the interpreter's file calls, for the rest of the process: audit hooks cannot be taken away."""
@@ -124,25 +142,29 @@ class WriteGuard:
         place = Path(os.path.abspath(path))  # noqa: PTH100
         if self.folder not in place.parents:
             return
-        for parent in reversed(place.relative_to(self.folder).parents):
-            self._unfold(self.folder / parent)
-        if place.is_symlink() and place.is_file():
-            original = place.resolve()
-            place.unlink()
-            if keep:
-                shutil.copy2(original, place)
+        with _alone(self._lock):
+            for parent in reversed(place.relative_to(self.folder).parents):
+                self._unfold(self.folder / parent)
+            if place.is_symlink() and place.is_file():
+                if keep:
+                    shutil.copy2(place.resolve(), self._aside)
+                    self._aside.replace(place)
+                else:
+                    place.unlink()
 
     def _unfold(self, folder: Path) -> None:
         if not folder.is_symlink() or not folder.is_dir():
             return
-        source = folder.resolve()
+        # Laid out aside, so that the threads and processes that read there miss nothing.
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir()
+        for entry in os.scandir(folder.resolve()):
+            (self._aside / entry.name).symlink_to(entry.path, target_is_directory=entry.is_dir())
         folder.unlink()
-        folder.mkdir()
-        for entry in os.scandir(source):
-            (folder / entry.name).symlink_to(entry.path, target_is_directory=entry.is_dir())
+        self._aside.rename(folder)
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if event not in WRITING or self._busy:
+        if event not in WRITING or getattr(self._here, "busy", False):
             return
         keep = event != WRITE_EVENT
         if event == "open":
@@ -151,18 +173,18 @@ class WriteGuard:
             if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
                 return
             keep = not (flags & os.O_TRUNC and flags & os.O_CREAT)
-        self._busy = True
+        self._here.busy = True
         try:
             for place in WRITING[event]:
                 path = args[place]
                 if isinstance(path, str | bytes | os.PathLike):
                     self._one(event, os.fsdecode(path), keep=keep)
         finally:
-            self._busy = False
+            self._here.busy = False
 
     def _one(self, event: str, path: str, *, keep: bool) -> None:
         """Handle one path of one call. Removing or renaming a link leaves what it leads to alone."""
-        if event in {"open", WRITE_EVENT, "os.truncate", "os.chmod", "os.utime"}:
+        if event in {"open", WRITE_EVENT, "os.truncate", "os.chmod", "os.utime", "sqlite3.connect"}:
             self.make_real(path, keep=keep)
         elif event == "shutil.rmtree":
             self.make_real(Path(path) / "x", keep=True)

@@ -1,4 +1,4 @@
-"""Watch the processes that a run starts by itself: their own record, their own step limit. Imports no torch.
+"""Watch the processes that a run starts by itself: own record, own step limit, own guard. Imports no torch.
 
 Limits: processes started with an environment of their own, or with ``-I`` or ``-S``, are not seen.
 """
@@ -11,18 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from pytest_brainbrr.imports import Finder
+from pytest_brainbrr.mirror import WriteGuard
 from pytest_brainbrr.spec import Spec
 
-VARIABLE = "BRAINBRR_WATCHED"
+VARIABLE, GUARDED = "BRAINBRR_WATCHED", "BRAINBRR_GUARDED"
 HOOK = Path(__file__).parent / "sitehook"
 
 
 def announce(spec: Spec) -> None:
-    """Have every Python process that is started from here on watched too."""
-    told = {"trace": spec.trace, "workdir": spec.workdir, "limit": spec.limit, "by": os.getpid()}
-    os.environ[VARIABLE] = json.dumps(told)
+    """Have every Python process that is started from here on watched, and kept from writing the user's files, too."""
+    if spec.watched:
+        told = {"trace": spec.trace, "workdir": spec.workdir, "limit": spec.limit, "by": os.getpid()}
+        os.environ[VARIABLE] = json.dumps(told)
+    if spec.script is not None:
+        os.environ[GUARDED] = spec.workdir
+    if not spec.watched and spec.script is None:
+        return
     paths = [str(HOOK), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+def guard(folder: str) -> None:
+    """Keep this process from writing through the links of a script's folder."""
+    WriteGuard(Path(folder)).install()
 
 
 def wait_for_torch(told: str) -> None:

@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 (a folder for PYTHONPATH, no package)
 """Watch Python processes that a watched run starts: ranks and spawned loader workers. Found by way of PYTHONPATH.
 
-Does nothing unless the variable BRAINBRR_WATCHED is set, and nothing before torch is imported. A sitecustomize of the
-user's own is run as it would have been.
+Does nothing unless the variable BRAINBRR_WATCHED or BRAINBRR_GUARDED is set, and watches nothing before torch is
+imported. A sitecustomize of the user's own is run as it would have been.
 """
 
 import importlib.util
@@ -23,11 +23,14 @@ def _run_the_users_own() -> None:
 
 def _watch() -> None:
     sys.path.append(str(Path(_HERE).parent.parent))
-    from pytest_brainbrr.ranks import wait_for_torch
+    from pytest_brainbrr.ranks import guard, wait_for_torch
 
-    wait_for_torch(os.environ["BRAINBRR_WATCHED"])
+    if os.environ.get("BRAINBRR_GUARDED"):
+        guard(os.environ["BRAINBRR_GUARDED"])
+    if os.environ.get("BRAINBRR_WATCHED"):
+        wait_for_torch(os.environ["BRAINBRR_WATCHED"])
 
 
 _run_the_users_own()
-if os.environ.get("BRAINBRR_WATCHED"):
+if os.environ.get("BRAINBRR_WATCHED") or os.environ.get("BRAINBRR_GUARDED"):
     _watch()

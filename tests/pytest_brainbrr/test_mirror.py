@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ WRITES = {
     "low level": "os.write(os.open('runs/last.txt', os.O_WRONLY | os.O_TRUNC), b'new')",
     "by absolute path": "open(os.path.abspath('runs/last.txt'), 'w').write('new')",
     "change the mode": "os.chmod('runs/last.txt', 0o600)",
+    "a database": "import sqlite3; c = sqlite3.connect('runs/empty.db'); c.execute('create table t (x)'); c.commit()",
     "move a folder": "shutil.move('runs', 'old_runs')",
 }
 
@@ -44,6 +46,7 @@ def project(tmp_path: Path) -> Path:
     (project / "runs" / "deep").mkdir(parents=True)
     (project / "runs" / "last.txt").write_text("precious")
     (project / "runs" / "deep" / "best.txt").write_text("dear")
+    (project / "runs" / "empty.db").touch()
     (project / "train.py").write_text("print(1)")
     return project
 
@@ -86,6 +89,42 @@ def test_the_run_may_live_inside_the_project(project: Path) -> None:
     assert (work / "train.py").read_text() == "print(1)"
     assert (work / "smoke" / "notes.txt").read_text() == "kept"
     assert not (work / "smoke" / "straight").exists()
+
+
+def test_processes_that_the_script_starts_are_guarded_and_wait_for_each_other(project: Path, tmp_path: Path) -> None:
+    """Ranks open one folder of links at once: one of them turns it into a folder of its own."""
+    home = tmp_path / "run"
+    work = home / "work"
+    work.mkdir(parents=True)
+    for number in range(200):
+        (project / "runs" / f"{number}.txt").touch()
+    mirror(project, work, skip=home)
+    before = state(project)
+    program = """
+        import multiprocessing, os, sys, threading
+        from pytest_brainbrr import ranks
+        from pytest_brainbrr.spec import Spec
+
+        def write(rank):
+            for name in ("last.txt", f"own-{rank}.txt"):
+                open(f"runs/{name}", "a").write("new")
+
+        def rank(number):
+            threads = [threading.Thread(target=write, args=(f"{number}-{part}",)) for part in range(4)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+
+        if __name__ == "__main__":
+            ranks.announce(Spec("x", "straight", os.getcwd(), "", None, ["train.py"], watched=False))
+            with multiprocessing.get_context("spawn").Pool(4) as pool:
+                pool.map(rank, range(8), chunksize=1)
+    """
+    (work / "ranks.py").write_text(textwrap.dedent(program))
+    done = subprocess.run([sys.executable, "ranks.py"], cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert state(project) == before
+    assert (work / "runs" / "last.txt").read_text() == "precious" + 32 * "new"
+    assert len(list((work / "runs").glob("own-*"))) == 32
 
 
 def test_a_smoke_run_of_a_script_leaves_the_project_as_it_was(pytester: pytest.Pytester) -> None:
