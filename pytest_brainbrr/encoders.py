@@ -3,8 +3,6 @@
 import importlib.metadata
 import json
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_brainbrr.commands import parse
 from pytest_brainbrr.targets import Run, Target
 
 ENTRY_POINTS = "brainbrr.encoders"
@@ -84,32 +83,7 @@ def config_target(path: Path, extra: Sequence[str] = ()) -> Target:
 
 def script_target(command: str, arguments: Mapping[str, str] | None = None) -> Target:
     """Return the target of ``--smoke-script``, named after the script, told by ``arguments`` what they say."""
-    return Target(_script_name(command), script=command, **(arguments or {}))  # type: ignore[arg-type]
-
-
-def _script_name(command: str) -> str:
-    """Return what a script's target is called.
-
-    Raises:
-        ValueError: no command, or none of that name.
-    """
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise ValueError(f"{command!r} is no command line: {error}") from error
-    words = words[1:] if words[:1] in (["python"], ["python3"]) else words
-    if not words or words == ["-m"]:
-        raise ValueError(f"{command!r} names no script")
-    if words[0] == "-m":
-        return _name_of(words[1])
-    if not Path(words[0]).is_file() and shutil.which(words[0]) is None:
-        raise ValueError(f"there is no script {words[0]!r} here ({Path.cwd()}), and no command of that name")
-    return _name_of(Path(words[0]).stem)
-
-
-def _name_of(text: str) -> str:
-    """Return a name that a target may have: spaces and separators in file names become hyphens."""
-    return "".join("-" if sign in "[]:/\\ " else sign for sign in text) or "script"
+    return Target(parse(command).name, script=command, **(arguments or {}))  # type: ignore[arg-type]
 
 
 def smoke_config(encoder: str) -> Path | None:

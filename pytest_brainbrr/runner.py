@@ -17,6 +17,7 @@ from typing import Any
 from pytest_brainbrr.afterwards import add_parent_events
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.checks.feeds import validation_feeds
+from pytest_brainbrr.commands import parse
 from pytest_brainbrr.label_places import label_places, padded_places
 from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
@@ -46,7 +47,7 @@ def run(
 
     Raises:
         KeyError: an unknown check id.
-        ValueError: fewer than two steps, or a failure expected without a reason.
+        ValueError: fewer than two steps, a failure expected without a reason, or a script that is none.
     """
     if steps < 2:
         raise ValueError(f"a smoke run needs at least two steps, got {steps}")
@@ -78,6 +79,7 @@ class Runs:
 
     def __init__(self, target: Target, folder: Path, steps: int) -> None:
         self.target, self.folder, self.steps = target, folder, steps
+        self._script = parse(target.script) if target.script is not None else None
         self.done: dict[str, Done] = {}
         self.missing: dict[str, str] = {}
         self._checkpoint: Path | None = None
@@ -252,6 +254,7 @@ class Runs:
                 script=None,
                 max_steps=self.steps,
                 limit=self.steps if self._stopped_outside else self.steps + 1,
+                environment=self._script.environment if self._script is not None else {},
                 causal=self.target.causal,
                 sys_path=[self._seen_from(home / "work", path or str(Path.cwd())) for path in sys.path],
                 cwd=str(Path.cwd()) if self.target.script is None else str(home / "work"),
@@ -268,14 +271,13 @@ class Runs:
         return str(work / Path(path).relative_to(Path.cwd()))
 
     def _command(self, spec: Spec) -> list[str] | None:
-        if self.target.script is None:
+        if self._script is None:
             return None
-        command = self.target.command(seed=spec.seed, max_steps=spec.max_steps, resume_from=spec.resume_from)
-        if command[:1] in (["python"], ["python3"]):
-            command = command[1:]
-        if command[0] != "-m" and not Path(command[0]).is_file():
-            command[0] = shutil.which(command[0]) or command[0]  # a console entry of an installed package
-        if command[0] != "-m" and not Path(command[0]).resolve().is_relative_to(Path.cwd()):
+        command = [
+            *self._script.words,
+            *self.target.told(seed=spec.seed, max_steps=spec.max_steps, resume_from=spec.resume_from),
+        ]
+        if not self._script.module and not Path(command[0]).resolve().is_relative_to(Path.cwd()):
             command[0] = str(Path(command[0]).resolve())  # else it runs from the mirror, relative as it was given
         return command
 

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_brainbrr import encoders
 from pytest_brainbrr.checks.catalogue import CHECKS
+from pytest_brainbrr.commands import parse
 from pytest_brainbrr.items import OUTCOME, ROOT, SmokeItem, SmokeTarget
 from pytest_brainbrr.options import SmokeOptions
 from pytest_brainbrr.report.terminal import summary_lines
@@ -164,6 +165,8 @@ class SmokeSession:
                 raise pytest.UsageError(message)
             names.add(target.name)
             with _usage():
+                if target.script is not None:
+                    parse(target.script)
                 known = {**self.options.expected_failures.get(target.name, {}), **target.declared_failures()}
             unknown = sorted(set(known) - set(checks))
             if unknown:

@@ -161,19 +161,14 @@ class Target:
             raise ValueError(message)
         return declared
 
-    @property
-    def script_arguments(self) -> list[str]:
-        """Split ``script`` as a shell would: the path of the script, then its arguments."""
-        return shlex.split(self.script or "")
-
-    def command(self, *, seed: int, max_steps: int, resume_from: str | os.PathLike[str] | None = None) -> list[str]:
-        """Return the script's arguments for one run: its own, then those that tell it seed, steps and checkpoint."""
+    def told(self, *, seed: int, max_steps: int, resume_from: str | os.PathLike[str] | None = None) -> list[str]:
+        """Return what is appended to the script's command for one run: seed, steps and checkpoint."""
         values = {"seed": str(seed), "steps": str(max_steps), "checkpoint": os.fspath(resume_from or "")}
         wanted = [self.seed_argument, self.steps_argument, self.resume_argument if resume_from is not None else None]
-        command = self.script_arguments
+        told = []
         for template in filter(None, wanted):
             for part in shlex.split(template):
                 for word, value in values.items():
                     part = part.replace(f"{{{word}}}", value)  # noqa: PLW2901 (one word after the other)
-                command.append(part)
-        return command
+                told.append(part)
+        return told

@@ -7,26 +7,8 @@ import pytest
 
 from pytest_brainbrr.afterwards import _last_lines, _last_words
 from pytest_brainbrr.child import _outcome
-from pytest_brainbrr.encoders import script_target
 from pytest_brainbrr.mirror import mirror
 from pytest_brainbrr.results import Finding
-
-
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [("", "names no script"), ("'train.py", "no command line"), ("nothere.py --x", "no script 'nothere.py' here")],
-)
-def test_what_is_no_script_is_refused_in_words(command: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        script_target(command)
-
-
-def test_a_script_gives_its_target_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("my träin.py").touch()
-    assert script_target("'my träin.py' --x 1").name == "my-träin"
-    assert script_target("python -m package.train --x 1").name == "package.train"
-    assert script_target("-m package.train").name == "package.train"
 
 
 @pytest.mark.parametrize("steps", ["1", "0", "many"])

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -33,8 +34,8 @@ def run_bare(target, workdir, **facts):
     (target.prepare or prepare)(run)
     printed = io.StringIO()
     if target.script:
-        told = target.command(seed=run.seed, max_steps=run.max_steps, resume_from=run.resume_from)
-        command = [sys.executable, *told]
+        told = target.told(seed=run.seed, max_steps=run.max_steps, resume_from=run.resume_from)
+        command = [sys.executable, *shlex.split(target.script), *told]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(command, cwd=workdir, env=environment, text=True, capture_output=True, check=False)
         if result.returncode:
