@@ -5,16 +5,19 @@ import json
 import os
 import re
 import signal
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_brainbrr.configurations import kind_of, plain_values
 from pytest_brainbrr.trace import encode
 
 LAST_LINES = 40
 MAX_BYTES = 1 << 20
 MAX_ROWS = 2000
 MAX_FILES = 2000
+CONFIGURATION = frozenset({".json", ".yaml", ".yml", ".toml"})
 MEANINGS = {
     "SIGKILL": "most often the system's answer to a lack of memory",
     "SIGSEGV": "native code read memory that is not its own",
@@ -31,6 +34,7 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
     main = _main_file(trace)
     events = list(_files(home / "work"))
     written = main.read_text(encoding="utf-8", errors="replace").splitlines() if main is not None else []
+    events += _configurations(written, home / "work")
     ended = [place for place, line in enumerate(written) if line.startswith('{"kind":"exit"')]
     last = _last(written)
     if ended:
@@ -119,6 +123,46 @@ def _files(work: Path) -> Iterator[dict[str, Any]]:
             rows = _rows(path)
             if rows:
                 yield {"kind": "metrics_file", "path": name, "rows": rows}
+
+
+def _configurations(written: list[str], work: Path) -> Iterator[dict[str, Any]]:
+    """Yield what stands in the configuration files that the trainer itself read before its first step."""
+    for line in written:
+        if line.startswith('{"kind":"step"'):
+            return
+        if not line.startswith('{"kind":"file_open"'):
+            continue
+        event = json.loads(line)
+        path = work / event["path"]
+        if event["mode"] != "read" or not event.get("own") or path.suffix not in CONFIGURATION or not path.is_file():
+            continue
+        tree = _parsed(path) if path.stat().st_size <= MAX_BYTES else None
+        values = plain_values(tree) if isinstance(tree, dict) else {}
+        if any(kind_of(key.rpartition(".")[2])[0] for key in values):
+            yield {"kind": "configuration", "source": "file", "name": event["path"], "values": values, "undeclared": []}
+
+
+def _parsed(path: Path) -> Any:
+    """Return what a file of one of the usual formats says, None if it does not say it in that format."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        if path.suffix == ".json":
+            return json.loads(text)
+        if path.suffix == ".toml":
+            return tomllib.loads(text)
+        return _yaml(text)
+    except ValueError:
+        return None
+
+
+def _yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

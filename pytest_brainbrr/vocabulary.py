@@ -93,8 +93,22 @@ VOCABULARY: dict[str, Kind] = {
     ),
     "file_open": Kind(
         "a file outside the installation was opened for the first time in this mode",
-        {"path": "path", "mode": "read or write"},
+        {
+            "path": "path",
+            "mode": "read or write",
+            "own": "whether the trainer's own code asked for it, by way of the standard library or not",
+        },
         "Opens by C++ (torch.save to a path, HDF5, LMDB) are not seen here.",
+    ),
+    "configuration": Kind(
+        "the trainer had a configuration at hand: parsed arguments, variables when an optimizer was made, files read before the first step (written by the parent)",
+        {
+            "source": "arguments, variable, file",
+            "name": "of the variable, or path of the file",
+            "values": "path (a.b.c) -> number, flag, word, None or short list of numbers",
+            "undeclared": "attributes set on a dataclass that declares none of that name",
+        },
+        "Of variables and globals only those that are named or made like a configuration; not those of installed packages.",
     ),
     "file_left": Kind(
         "a file below the workdir after the run (written by the parent)",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_brainbrr.observers.checkpoints import Checkpoints
 from pytest_brainbrr.observers.choices import Choices
+from pytest_brainbrr.observers.configuration import Configuration
 from pytest_brainbrr.observers.copies import Copies
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.environment import Environment
@@ -56,6 +57,7 @@ def install(directory: Path, workdir: Path, *, role: str = "main") -> Watch:
         Gradients(watch, models, modules),
         optimizers,
         Initialization(watch),
+        Configuration(watch),
         Precision(watch, optimizers),
         Schedulers(watch),
         Losses(watch, modules),

@@ -121,7 +121,8 @@ class Environment:
         key = ("file", name, writing)
         if key not in self.watch.shared or (writing and self.watch.shared.pop("buffer_written", False)):
             self.watch.shared[key] = True
-            self.watch.emit("file_open", path=self.watch.path(name), mode="write" if writing else "read")
+            mode = "write" if writing else "read"
+            self.watch.emit("file_open", path=self.watch.path(name), mode=mode, own=trainers_own(sys._getframe(2)))
 
     # ------------------------------------------------------------------ warnings and switches
 
@@ -164,6 +165,16 @@ class Environment:
         if found != self._settings:
             self._settings = found
             watch.emit("settings", **found)
+
+
+def trainers_own(frame: Any) -> bool:
+    """Return whether the nearest frame outside the standard library runs the trainer's code."""
+    while frame is not None:
+        filename, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__", "?"))
+        if not filename.startswith((HERE, "<frozen")) and name.partition(".")[0] not in sys.stdlib_module_names:
+            return not filename.startswith(INSTALLED)
+        frame = frame.f_back
+    return False
 
 
 def _reader() -> tuple[str | None, bool]:
