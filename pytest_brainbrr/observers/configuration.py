@@ -153,6 +153,8 @@ def _is_configuration(name: str, value: Any) -> bool:
     if isinstance(value, types.FunctionType | types.MethodType) or not _written_here(kind):
         return False
     if isinstance(value, type):
+        if dataclasses.is_dataclass(value):
+            return False  # its instances are the settings; its own values are defaults
         return named and bool(CLASS.search(kind.__name__)) and known_keys(vars(kind)) > 1
     structured = dataclasses.is_dataclass(value) or hasattr(kind, "_fields") or hasattr(kind, "model_fields")
     return bool(CLASS.search(kind.__name__)) or (structured and named)
