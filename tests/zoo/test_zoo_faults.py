@@ -87,7 +87,7 @@ def visible_in_files():
     """Yield the faults to test: every eighth always, the others and those that start interpreters as slow tests."""
     for number, fault in enumerate(FAULTS):
         if fault.name not in INVISIBLE_IN_FILES:
-            slow = number % 8 or fault.base in {"ddp", "script", *machinery.BASES, *ours.BASES}
+            slow = number % 8 or fault.base in {"ddp", "script", "eegl", *machinery.BASES, *ours.BASES}
             yield pytest.param(fault, id=fault.name, marks=pytest.mark.slow if slow else ())
 
 
