@@ -19,6 +19,23 @@ WINDOW = (None, 19, 15_360)
 """The production window at the model's input: batch, channels, 60 s at 256 Hz."""
 
 
+LAID_OUT = ("canary", "no_positives")
+"""Variants that bring their own recordings."""
+AS_LAID_OUT = (
+    "data.corpus=auto",
+    "data.split=auto",
+    "data.montage=referential",
+    "windows.length_s=60",
+    "preprocessing.rate_hz=256",
+    "preprocessing.band_hz=[0.5, 100.0]",
+    "preprocessing.notch_hz=60",
+    "training.validation.every_steps=1",
+    "checkpoints.every_n_steps=1",
+)
+"""What recordings made by us are read with, whatever the configuration says of the user's: else they were not known
+any longer. They hold seizures, so that scores are defined, and are scored after every step."""
+
+
 @dataclass(frozen=True)
 class EncoderTrainer:
     """Call ``brainbrr train`` as a user would, in smoke mode unless the data variant asks for the strict door."""
@@ -35,25 +52,28 @@ class EncoderTrainer:
         else:
             os.environ["BGB_SMOKE_TEST"] = "1"
         os.environ.setdefault("BGB_LIMIT_FILES", DEFAULT_LIMIT_FILES)
-        if run.data == "canary":
+        overrides = self.overrides
+        if run.data in LAID_OUT:
             # Read anew: arrays made before a reader was changed would answer for it.
             os.environ["BGB_DATA_DIR"] = str(run.workdir / "canary")
             os.environ["BGB_CACHE_DIR"] = str(run.workdir / "cache")
+            del os.environ["BGB_LIMIT_FILES"]
+            overrides = (*overrides, *AS_LAID_OUT)
         arguments = ["train", self.config, "--output-dir", str(run.workdir / "run"), "--seed", str(run.seed)]
         arguments += ["--max-steps", str(run.max_steps)]
         if run.resume_from is not None:
             arguments += ["--resume", str(run.resume_from)]
-        for override in self.overrides:
+        for override in overrides:
             arguments += ["--set", override]
         main(arguments)
 
 
 def prepare(run: Run) -> None:
-    """Lay out the canary corpus where a run asks for it; the others read the embedded one."""
-    if run.data == "canary":
+    """Lay out the canary corpus where a run asks for it, or asks for data without seizures; others read their own."""
+    if run.data in LAID_OUT:
         from pytest_brainbrr.canary import write_canary
 
-        write_canary(run.workdir / "canary")
+        write_canary(run.workdir / "canary", seizures=run.data == "canary")
 
 
 def encoder_names() -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Fact, Feed, argument, elements, losses_of, same_bytes, train_feeds
+from pytest_brainbrr.checks.feeds import ANSWER, Fact, Feed, argument, elements, losses_of, same_bytes, train_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -28,6 +28,8 @@ def pairs(trace: Trace) -> Iterator[Pair]:
                 continue
             exact = [label for label in labels if _same_numbers(label, given)]
             alike = [label for label in labels if _numbers(label) == _numbers(given)]
+            if len(alike) > 1:  # a mask beside them, for instance
+                alike = [label for label in alike if ANSWER.search(label["at"])]
             if exact or len(alike) == 1:
                 yield feed, loss, given, (exact or alike)[0]
 

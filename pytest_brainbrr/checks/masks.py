@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Fact, Feed, feeds, train_feeds
+from pytest_brainbrr.checks.feeds import ANSWER, Fact, Feed, argument, feeds, losses_of, train_feeds
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -33,7 +33,7 @@ def judge_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
     judged = everywhere = astray = 0
     for feed in train_feeds(trace):
         for event in arrived.get(feed.call["call"], []):
-            verdict = _verdict(feed, event)
+            verdict = _verdict(trace, feed, event)
             judged += verdict is not None
             everywhere += verdict == "everywhere"
             astray += verdict == "astray"
@@ -50,7 +50,7 @@ def judge_loss(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
         yield Finding("loss-keeps-mask", "loss", "warning", text, {"calls": judged}, cause, hint)
 
 
-def _verdict(feed: Feed, event: Mapping[str, Any]) -> str | None:
+def _verdict(trace: Trace, feed: Feed, event: Mapping[str, Any]) -> str | None:
     """Return kept, everywhere or astray; None where there is no mask, or only one tensor that could be one."""
     shape, batch = list(event["shape"]), feed.batch
     if batch is None or len(shape) not in {2, 3}:
@@ -62,7 +62,9 @@ def _verdict(feed: Feed, event: Mapping[str, Any]) -> str | None:
         like = _alike(batch, table)
     if digits is None or table[1] < LEAST or len(like) < 2:
         return None
-    masks = [places(part["bits"], table) for part in like if part.get("bits") and not part["constant"]]
+    targets = [fact for loss in losses_of(trace, feed) if (fact := argument(loss, "target"))]
+    flags = [part for part in like if part.get("bits") and not part["constant"] and not _is_label(part, targets)]
+    masks = [places(part["bits"], table) for part in flags]
     live = places(digits, table)
     if not masks or not live:
         return None
@@ -70,6 +72,18 @@ def _verdict(feed: Feed, event: Mapping[str, Any]) -> str | None:
     if any(not live & ~mask & whole or not live & mask for mask in masks):
         return "kept"
     return "everywhere" if live == whole else "astray"
+
+
+def _is_label(part: Fact, targets: list[Fact]) -> bool:
+    """Return whether a table of 0 and 1 is what a loss was given for its target, or is called so."""
+    given = any(part["digest"] == target.get("digest") is not None or _same_rows(part, target) for target in targets)
+    return given or ANSWER.search(part["at"]) is not None
+
+
+def _same_rows(part: Fact, target: Fact) -> bool:
+    """Return whether two tables agree row by row in their means, as one of another type does."""
+    means = part.get("row_means")
+    return bool(means) and means == target.get("row_means") and list(part["shape"]) == list(target["shape"])
 
 
 def _alike(batch: Mapping[str, Any], table: tuple[int, int]) -> list[Fact]:

@@ -239,6 +239,10 @@ def _overlap_finding(trace: Trace, worst: dict[str, Any], seen: _Seen, used: set
 
 def judge_patients(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Compare the patients of both sides: those that batches name, and those that the files' names show."""
+    sides = _canaries(traces.get("canary"))
+    if all(sides):
+        both = sides[0] & sides[1]
+        return [_patients_finding("patients of the canary recordings", both)] if both else []
     trace = traces["straight"]
     named = {
         side: set(_named_patients(feeds))
@@ -256,6 +260,19 @@ def judge_patients(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
         raise Vacuous("neither batches nor file names say which patient a sample belongs to")
     both = files["train"] & files["held-out"]
     return [_patients_finding("patients of the files read", both)] if both else []
+
+
+def _canaries(trace: Trace | None) -> tuple[set[str], set[str]]:
+    """Return the patients that trained and those that were validated on, where each window tells its own."""
+    told: dict[str, set[str]] = {}
+    for event in trace.events("probe", after=True, name="canary") if trace is not None else ():
+        known = {patient for patient in event["result"]["patients"] if patient is not None}
+        told.setdefault(event["result"]["digest"], set()).update(known)
+    sides: list[set[str]] = []
+    for fed in (train_feeds(trace), validation_feeds(trace)) if trace is not None else ((), ()):
+        digests = {part["digest"] for feed in fed for part in (feed.batch or {"tensors": ()})["tensors"]}
+        sides.append({patient for digest in digests & told.keys() for patient in told[digest]})
+    return sides[0], sides[1]
 
 
 def _named_patients(feeds: Iterable[Feed]) -> Iterator[str]:
@@ -314,13 +331,13 @@ def judge_held_out_files(traces: Mapping[str, Trace], target: Target) -> Iterabl
         side, _ = _place(str(path))
         if side is not None:
             folders.setdefault(path.suffix, {}).setdefault(side, []).append(str(path) in read)
-    found = []
+    found: list[Finding] = []
     judged = False
     for sides in folders.values():
         if not any(sides.get("train", [])) or not sides.get("held-out"):
             continue
         judged = True
-        if not any(sides["held-out"]):
+        if not found and not any(sides["held-out"]):
             found.append(
                 Finding(
                     "held-out-read",
@@ -368,9 +385,10 @@ CHECKS: tuple[Check, ...] = (
         "No patient is on both sides of the split",
         "split",
         judge_patients,
+        wants=("canary",),
         proves=(
             "Patients named in the batches (keys like patient, subject), or by the files read below folders called "
-            "train and val, are disjoint."
+            "train and val, are disjoint. Windows of canary recordings tell their patient themselves."
         ),
         faults=("split by file or window instead of patient",),
         limits=(

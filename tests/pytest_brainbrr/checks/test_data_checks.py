@@ -268,11 +268,16 @@ def test_rows_cut_up_fail_and_rows_changed_within_do_not():
     assert judge("samples-whole", scrambled([0.1, 0.5], [0.1, 0.5])) == []
 
 
-def with_target(target, *, function="binary_cross_entropy_with_logits", batches=3, labels_of=(0, 1)):
+def with_target(target, *, function="binary_cross_entropy_with_logits", batches=3, labels_of=(0, 1), named=None):
     story = Story()
     for place in range(batches):
         indices = [len(labels_of) * place + row for row in range(len(labels_of))]
-        batch = story.batch(indices, position=place, y=label("1", labels_of))
+        y = (
+            [label("1", labels_of)]
+            if named is None
+            else [label(named, labels_of), label("valid", [1] * len(labels_of))]
+        )
+        batch = story.batch(indices, position=place, tensors=[fact("0", indices), *y])
         call = story.forward(batch)
         story.loss(call, target, function=function)
         story.backward(call)
@@ -282,6 +287,13 @@ def with_target(target, *, function="binary_cross_entropy_with_logits", batches=
 
 def test_constant_target_beside_labels_that_vary_fails():
     assert wheres(judge("labels-reach-loss", with_target(label("target", [0, 0])))) == [("loss", "error")]
+
+
+def test_label_beside_a_mask_is_known_by_its_name():
+    named = with_target(label("target", [0, 0]), named="label")
+    assert wheres(judge("labels-reach-loss", named)) == [("loss", "error")]
+    with pytest.raises(Vacuous):
+        judge("labels-reach-loss", with_target(label("target", [0, 0]), named="1"))
 
 
 def test_constant_targets_of_a_discriminator_are_healthy():

@@ -56,6 +56,27 @@ def test_lone_table_of_flags_may_be_the_label():
         judge("loss-keeps-mask", masked(ALL, lone=True))
 
 
+@pytest.mark.parametrize("seen", ["target of the loss", "another type of it", "name"])
+def test_labels_of_0_and_1_beside_a_full_mask_are_no_mask(seen):
+    story = Story()
+    story.dataset()
+    story.loader()
+    story.begin()
+    for step in range(3):
+        x = fact("0", [(step, row) for row in range(ROWS)], shape=(WIDTH, 2))
+        y = flags("label" if seen == "name" else "1", REAL, row_means=[0.75, 0.5, 0.875])
+        call = story.forward(batch := story.batch(range(ROWS), position=step, tensors=[x, y, flags("2", ALL)]))
+        if seen != "name":
+            changes = {"dtype": "float32", "digest": "cast"} if seen == "another type of it" else {}
+            story.loss(call, {**y, **changes})
+        story.add("output_grad", call=call["call"], at="", shape=[*batch["tensors"][1]["shape"]], rows=[True] * ROWS,
+                  live=f"{ALL:06x}", live_last=None)  # fmt: skip
+        story.backward(call)
+        story.optimize()
+    with pytest.raises(Vacuous):
+        judge("loss-keeps-mask", story)
+
+
 def test_mask_beside_the_padding():
     assert judge("mask-on-padding", masked(REAL, empty=ALL & ~REAL)) == []
     assert judge("mask-on-padding", masked(REAL, empty=0xC0F080)) == [("batch", "error")]

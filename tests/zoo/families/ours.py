@@ -2,7 +2,7 @@
 
 from pytest_brainbrr.encoders import encoder_targets
 
-from zoo.cases import Fault
+from zoo.cases import Fault, Healthy
 
 _DECLARED = (
     "resumable", "seeded", "prepare", "variants", "refuses_no_positives", "input_shape", "output_shape", "inner_shapes",
@@ -19,10 +19,21 @@ BASES = {
     if name in _TARGETS
 }
 
+_HEALTHY = (
+    ("tcn-with-seizures", "tcn", "dense labels of 0 and 1 beside a mask that is full"),
+    ("unet-accumulating", "unet", "accumulation, averaged weights, scored at every step, on a class of drawn rarity"),
+    ("tcn-of-short-epochs", "tcn", "a new loader for every epoch, over batches that are listed"),
+)
+HEALTHY = tuple(
+    Healthy(f"ours-{name}", f"zoo.trainers.ours:{name.replace('-', '_')}", oddity, BASES[f"ours-{encoder}"]["facts"])
+    for name, encoder, oddity in _HEALTHY
+)
+
 ROWS = [
     # reading
     ("channels-in-file-order", "tcn", "reading", "channels are taken in the file's order", "channels change places", "canary-signal"),
     ("rate-ignored", "unet", "reading", "no file is resampled", "time runs at another rate", "canary-signal"),
+    ("statistics-over-both-splits", "tcn", "reading", "one scale for all recordings, held-out ones included", "recordings differ in size", "canary-signal"),
     # labels
     ("annotations-misread", "tcn", "labels", "every seizure is read as background", "no label is positive", "canary-labels"),
     ("labels-shifted", "tcn", "labels", "labels are rolled by ten seconds", "labels are not on their samples", "canary-labels"),

@@ -42,12 +42,29 @@ def unet(run, faults=frozenset()):
     train("unet", run, faults)
 
 
-def train(encoder, run, faults):
+def tcn_with_seizures(run):
+    """Six recordings of each split, which hold seizures, not three."""
+    with mock.patch.dict(os.environ, BGB_LIMIT_FILES="6"):
+        train("tcn", run, frozenset())
+
+
+def unet_accumulating(run):
+    """Batches of windows with seizures, two to a step, an average of the weights, and validation at every step."""
+    settings = ("training.accumulate=2", "training.ema_decay=0.9", "training.validation.every_steps=1")
+    with mock.patch.dict(os.environ, BGB_LIMIT_FILES="8"):
+        train("unet", run, frozenset(), settings)
+
+
+def tcn_of_short_epochs(run):
+    train("tcn", run, frozenset(), ("sampling.windows_per_epoch=4",))
+
+
+def train(encoder, run, faults, more=()):
     """Run the command as the plugin's own target does, with a narrower model and with ``faults``."""
     from brainbrr.recordings.demo import embedded_corpus
 
     trainer = next(target.train for target in encoder_targets() if target.name == encoder)
-    settings = [*NARROW[encoder], *(setting for fault in sorted(faults) for setting in SETTINGS.get(fault, ()))]
+    settings = [*NARROW[encoder], *more, *(one for fault in sorted(faults) for one in SETTINGS.get(fault, ()))]
     with mock.patch.dict(os.environ), contextlib.ExitStack() as stack:
         if faults:
             os.environ["BGB_DATA_DIR"] = str(embedded_corpus())
@@ -94,6 +111,21 @@ def rate_ignored():
 
     for module in (loading, sys.modules[preprocess.__module__], store):
         yield module, "resampling_ratio", lambda rate, settings: Fraction(1)
+
+
+@plants
+def statistics_over_both_splits():
+    from brainbrr.windows.preprocess import preprocess
+
+    module, seen = sys.modules[preprocess.__module__], []
+    original = module._standardize
+
+    def standardize(signal_CN, settings):
+        # The first recording's own numbers stand for those of a pass over all files.
+        seen.append(original(signal_CN, settings).std() / signal_CN.std())
+        return signal_CN * seen[0]
+
+    yield module, "_standardize", standardize
 
 
 # ------------------------------------------------------------------ labels
