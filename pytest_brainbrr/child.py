@@ -54,7 +54,6 @@ def execute(spec: Spec) -> int:
     from pytest_brainbrr.observers import install
     from pytest_brainbrr.observers.limit import Limit
     from pytest_brainbrr.probes import Probes
-    from pytest_brainbrr.relabeling import PaddedLabels, Relabeling
     from pytest_brainbrr.rereading import Rereading
 
     watch = install(Path(spec.trace), Path(spec.workdir))
@@ -72,14 +71,11 @@ def execute(spec: Spec) -> int:
         data=spec.data,
         limit=spec.limit,
         workdir=spec.workdir,
+        cut=spec.cut is not None,
     )
     probes = Probes(watch, spec)
     probes.install()
-    if spec.data == "canary":
-        from pytest_brainbrr.canary import Canary
-
-        Canary(watch).install()
-    (PaddedLabels if spec.plan == "padded" else Relabeling)(watch, spec.relabel).install()
+    _interfere(watch, spec)
     rereading = Rereading(watch, spec)
     rereading.install()
 
@@ -110,6 +106,20 @@ def execute(spec: Spec) -> int:
     if limit.reached:
         _leave_threads_behind(int(outcome["code"]))
     return int(outcome["code"])
+
+
+def _interfere(watch: Any, spec: Spec) -> None:
+    """Install what changes the run, in the plans that ask for it."""
+    from pytest_brainbrr.canary import Canary
+    from pytest_brainbrr.cutting import Cutting
+    from pytest_brainbrr.relabeling import PaddedLabels, Relabeling
+
+    if spec.data == "canary":
+        Canary(watch).install()
+    if spec.relabel:
+        (PaddedLabels if spec.plan == "padded" else Relabeling)(watch, spec.relabel).install()
+    if spec.cut is not None:
+        Cutting(watch, spec.cut).install()
 
 
 def _leave_threads_behind(code: int) -> None:

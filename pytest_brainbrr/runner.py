@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from pytest_brainbrr.afterwards import add_parent_events
@@ -21,8 +21,10 @@ from pytest_brainbrr.commands import parse
 from pytest_brainbrr.label_places import label_places, padded_places
 from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
+from pytest_brainbrr.passes import begins_with_a_pass, short_passes, shows_more, stopped_early
 from pytest_brainbrr.processes import execute, start_early
 from pytest_brainbrr.results import Report
+from pytest_brainbrr.resuming import choose_checkpoint, counts_passes, reads, steps_behind, where_to_stop
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.touching import held_out
@@ -30,6 +32,12 @@ from pytest_brainbrr.trace import Trace
 
 __all__ = ["Runs", "run"]
 
+PLACE = (
+    "checkpoints are written only where passes are cut short, and the trainer finds its place by counting steps "
+    "(let it be told how many to take: steps_argument, --smoke-script-steps)"
+)
+PATIENCE_S = 20.0
+"""How long a run that may hang by its nature is waited for, beyond three times the straight run."""
 FRESH = frozenset({"repeat", "unwatched"})
 """Plans whose interpreter is no twin of the straight run's: another hash seed, so an order of sets shows."""
 
@@ -54,7 +62,7 @@ def run(
     target = replace(target, expected_failures=target.declared_failures(), marks=())
     wanted = _chosen(checks)
     runs = Runs(target, Path(workdir).resolve(), steps)
-    runs.make({plan for check in wanted for plan in (*check.needs, *check.wants)})
+    runs.make({plan for check in wanted for plan in check.plans})
     return Report(target.name, judge(wanted, runs.traces, target, runs.missing), facts=runs.facts())
 
 
@@ -100,10 +108,26 @@ class Runs:
         if plans & FRESH:
             start_early(straight)
         self.done["straight"] = self._execute(straight)
+        if "cut" in plans:
+            self._cut()
         self._execute_all(self._first(plans))
         if "stopped" in self.done:
             self.done["probe"] = self.done["stopped"]
         self._resume(plans)
+
+    def _cut(self) -> None:
+        """Make the run with passes cut short, and keep it if it shows what the straight run did not come to."""
+        straight = self.done["straight"].trace
+        if not straight.finished or not stopped_early(straight):
+            self.missing["cut"] = "the straight run came to the end of a pass, or uses no loader of torch"
+            return
+        # A thread that feeds from one pass leaves its consumer waiting when that pass ends: not for long.
+        longest = PATIENCE_S + 3 * self.done["straight"].seconds
+        done = self._execute(self._spec("cut", cut=short_passes(straight)), longest)
+        if done.trace.finished and shows_more(done.trace, straight):
+            self.done["cut"] = done
+        else:
+            self.missing["cut"] = "where passes end early, no validation and no checkpoint follow"
 
     def _first(self, plans: set[str]) -> list[Spec]:
         """Return the runs that need no other than the straight one."""
@@ -161,21 +185,11 @@ class Runs:
             specs.append(self._spec(plan, **changes))
 
     def _stopped(self) -> Spec:
-        """Choose where to stop: after a step at which the trainer itself writes a checkpoint, if there is one."""
-        straight = self.done["straight"].trace
-        total = max(int(straight.exit["steps"]), 1)
-        written = sorted(
-            {int(event["step"]) for event in straight.checkpoints if 0 < event["step"] < min(total, self.steps)}
-        )
-        half = max(1, min(total, self.steps) // 2)
-        # In the middle of a pass: at its end a place that is forgotten, or an epoch begun anew, makes no difference.
-        at = min(
-            written or range(1, max(2, min(total, self.steps))),
-            key=lambda step: (_ends_a_pass(straight, step), abs(step - half), -step),
-        )
+        """Return the run that stops: after a step at which the trainer itself writes a checkpoint, if there is one."""
+        at, written = where_to_stop(self.traces["cut" if self._saved_when_cut else "straight"], self.steps)
         keep = str(self.folder / "probe_input.pt")
         if written or self._stopped_outside:
-            return self._spec("stopped", limit=at, probes=True, probe_input=keep)
+            return self._spec("stopped", limit=at, probes=True, probe_input=keep, cut=self._lengths)
         # No checkpoint before the end: the trainer is told to do fewer steps, so its horizon is shorter too.
         return self._spec("stopped", max_steps=at, probes=True, probe_input=keep)
 
@@ -187,22 +201,48 @@ class Runs:
         if reason is not None:
             self.missing.update(dict.fromkeys(wanted, reason))
             return
-        specs = []
+        assert self._checkpoint is not None
+        self._execute_all([self._next(plan) for plan in sorted(wanted)])
         for plan in sorted(wanted):
-            changes: dict[str, Any] = {"resume_from": str(self._resumed_from(plan))}
-            if plan == "reload":
-                changes.update(limit=0, probes=True, probe_input=str(self.folder / "probe_input.pt"))
-            elif self._stopped_outside:
-                changes["limit"] = max(1, self.steps - self._taken())
-            specs.append(self._spec(plan, **changes))
-        self._execute_all(specs)
-        for plan in wanted & self.done.keys():
-            read = [event for event in self.done[plan].trace.events("checkpoint_read", after=True) if event["path"]]
-            opened = [event["path"] for event in self.done[plan].trace.events("file_open", mode="read", after=True)]
-            names = {str(Path(event["path"])) for event in read} | set(opened)
-            if self.target.resumable is None and not any(_near(name, self._checkpoint) for name in names):
-                del self.done[plan]
-                self.missing[plan] = "the target does not open run.resume_from: it cannot be resumed"
+            if self.target.resumable is None and not reads(self.traces[plan], self._checkpoint):
+                self._drop(plan, "the target does not open run.resume_from: it cannot be resumed")
+            elif plan == "resumed" and self._saved_when_cut and not self._goes_on_with_a_pass():
+                self._drop(plan, PLACE)
+
+    def _next(self, plan: str) -> Spec:
+        """Return the run that resumes: to the same number of steps, or (`reload`) without any."""
+        changes: dict[str, Any] = {"resume_from": str(self._resumed_from(plan))}
+        if plan == "reload":
+            return self._spec(plan, limit=0, probes=True, probe_input=str(self.folder / "probe_input.pt"), **changes)
+        if self._stopped_outside:
+            assert self._checkpoint is not None
+            stopped = self.done["stopped"]
+            taken = steps_behind(self._checkpoint, stopped.trace, stopped.folder)
+            changes["limit"] = max(1, self.steps - taken)
+        return self._spec(plan, cut=self._lengths, **changes)
+
+    def _goes_on_with_a_pass(self) -> bool:
+        """Return whether the trainer counts passes: its place in one may follow from how many samples there are."""
+        assert self._checkpoint is not None
+        stopped = self.done["stopped"]
+        counted = counts_passes(self._checkpoint, stopped.trace, stopped.folder)
+        return counted and begins_with_a_pass(self.traces["resumed"])
+
+    def _drop(self, plan: str, reason: str) -> None:
+        del self.done[plan]
+        self.missing[plan] = reason
+
+    @property
+    def _saved_when_cut(self) -> bool:
+        """Whether checkpoints were written only where passes were cut short."""
+        return (
+            "cut" in self.done and not self.done["straight"].trace.checkpoints and bool(self.traces["cut"].checkpoints)
+        )
+
+    @property
+    def _lengths(self) -> dict[str, int] | None:
+        """Return how long loaders are where checkpoints are written only if they are short."""
+        return short_passes(self.done["straight"].trace) if self._saved_when_cut else None
 
     @property
     def _stopped_outside(self) -> bool:
@@ -216,14 +256,6 @@ class Runs:
         if self.target.script is None or not self._checkpoint.is_relative_to(folder):
             return self._checkpoint
         return self.folder / plan / "work" / self._checkpoint.relative_to(folder)
-
-    def _taken(self) -> int:
-        """Return the steps behind the checkpoint that is resumed from."""
-        assert self._checkpoint is not None
-        stopped = self.done["stopped"]
-        written = [(event, stopped.folder / str(event["final"])) for event in stopped.trace.checkpoints]
-        own = [event for event, path in written if path.is_relative_to(self._checkpoint)]
-        return max((int(event["step"]) for event in own), default=0)
 
     def _why_not_resumed(self) -> str | None:
         if self.target.script is not None and self.target.resume_argument is None:
@@ -293,7 +325,7 @@ class Runs:
         needed = max(peaks, default=2000.0)
         return 2 if _available_mb() > 3 * needed and (os.cpu_count() or 1) > 1 else 1
 
-    def _execute(self, spec: Spec) -> Done:
+    def _execute(self, spec: Spec, longest: float = float("inf")) -> Done:
         home = self.folder / spec.plan
         if home.exists():
             names = {path.name for path in home.iterdir()}
@@ -308,7 +340,7 @@ class Runs:
                 carry_over(self.done["stopped"].folder, home / "work")
         spec.write(home / "spec.json")
         began = time.monotonic()
-        how = execute(spec, home, timeout_s=self.target.timeout_s, fresh=spec.plan in FRESH)
+        how = execute(spec, home, timeout_s=min(self.target.timeout_s, longest), fresh=spec.plan in FRESH)
         seconds = time.monotonic() - began
         add_parent_events(home, how)
         return Done(Trace.read(home / "trace"), home / "work", seconds)
@@ -337,49 +369,6 @@ class Runs:
         if self.target.facts is not None:
             found.update(self.target.facts(done.folder))
         return found
-
-
-def choose_checkpoint(trace: Trace, folder: Path) -> Path | None:
-    """Return what a run would be resumed from: of the last files written the one that holds most, "best" ones last.
-
-    Where weights, optimizer and the rest lie in files of their own (Accelerate, Transformers), it is their folder.
-    """
-    there = [event for event in trace.checkpoints if (folder / str(event["final"])).is_file()]
-    if not there:
-        return None
-    latest = max(int(event["step"]) for event in there)
-    last = {str(event["final"]): event for event in there if event["step"] == latest}
-
-    def fullness(name: str) -> tuple[bool, int, int]:
-        event = last[name]
-        return "best" not in PurePath(name).name.lower(), len(event["tensors"]) + len(event["scalars"]), event["n"]
-
-    best = max(last, key=fullness)
-    parent = PurePath(best).parent
-    beside = [event for name, event in last.items() if PurePath(name).parent == parent and name != best]
-    mine = {fact["digest"] for fact in last[best]["tensors"].values()}
-    apart = [event for event in beside if not mine & {fact["digest"] for fact in event["tensors"].values()}]
-    if apart and str(parent) != ".":
-        return folder / parent
-    return folder / best
-
-
-def _ends_a_pass(trace: Trace, step: int) -> bool:
-    """Return whether a loader's pass ended, or a validation ran, between this step and the next."""
-    return any(
-        event["step"] == step
-        and (event["kind"] == "epoch" or (event["kind"] == "forward" and event.get("phase") == "eval"))
-        for event in (*trace.events("epoch"), *trace.events("forward"))
-    )
-
-
-def _near(name: str, path: Path | None) -> bool:
-    """Return whether this is the checkpoint, or another file that the stopped run left beside it."""
-    return _same(name, path) or (path is not None and PurePath(name).parent == path.parent)
-
-
-def _same(name: str, path: Path | None) -> bool:
-    return path is not None and (PurePath(name).name == path.name or path.name in PurePath(name).parts)
 
 
 def _available_mb() -> float:

@@ -37,6 +37,8 @@ class Spec:
     """Files below the workdir that are changed after ``prepare``."""
     relabel: Sequence[Mapping[str, Any]] = ()
     """Labels that are changed where loaders hand them out (:mod:`pytest_brainbrr.label_places`)."""
+    cut: Mapping[str, int] | None = None
+    """Where loaders are made shorter: id of one that trains -> its batches (:mod:`pytest_brainbrr.cutting`)."""
     prepared: bool = False
     """Whether the parent has laid out the data already (a copied workdir)."""
     sys_path: Sequence[str] = ()

@@ -64,6 +64,7 @@ VOCABULARY: dict[str, Kind] = {
             "data": "variant of the data asked for",
             "limit": "optimizer steps after which the run is stopped from outside, or None",
             "workdir": "directory of this run; paths in events below it are relative to it",
+            "cut": "whether passes over loaders are cut short",
         },
     ),
     "settings": Kind(
@@ -451,7 +452,7 @@ VOCABULARY: dict[str, Kind] = {
         {
             "id": "i1",
             "loader": "l1",
-            "action": "begin, end (exhausted), dropped (abandoned)",
+            "action": "begin, end (exhausted), dropped (abandoned), cut (ended from outside, cut plan only)",
             "number": "passes begun on this loader, this one included",
             "batches": "batches delivered so far",
             "sampler_epoch": "the sampler's `epoch` attribute or None",

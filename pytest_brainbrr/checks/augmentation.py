@@ -134,6 +134,7 @@ CHECKS: tuple[Check, ...] = (
         "Held-out samples are fed alike at every validation",
         "augmentation",
         judge_repeats,
+        cut=True,
         proves="A labelled sample validated twice gives the model bitwise the same input.",
         faults=(
             "training augmentation on in validation",

@@ -94,6 +94,7 @@ CHECKS: tuple[Check, ...] = (
         "Averaged weights have running statistics of their own.",
         "state",
         statistics_follow,
+        cut=True,
         proves="No copy whose weights follow the model was called in evaluation mode with initial running statistics, "
         "while the model had measured its own.",
         faults=("EMA copies parameters and no buffers", "update_bn forgotten after weight averaging"),

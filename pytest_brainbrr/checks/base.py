@@ -7,9 +7,9 @@ with the missing fact when it has nothing to judge; an outcome without findings 
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pytest_brainbrr.results import Finding, Outcome
+from pytest_brainbrr.results import Finding, Outcome, Status
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
@@ -17,6 +17,8 @@ Judge = Callable[[Mapping[str, Trace], Target], Iterable[Finding]]
 
 PLANS: Mapping[str, str] = {
     "straight": "the target as it is, seed 0, normal data; every other run is compared with it",
+    "cut": "passes over loaders end after two steps, so that validations and checkpoints come within the steps; made "
+    "where the straight run did not get to the end of a pass",
     "repeat": "the same again, in a fresh folder and process: what differs is noise",
     "reseeded": "the same with another seed",
     "stopped": "stopped from outside halfway, with a checkpoint on disk (run with fewer steps, if none is by then)",
@@ -56,10 +58,17 @@ class Check:
     """Plans without which there is nothing to judge."""
     wants: tuple[str, ...] = ()
     """Plans that sharpen the verdict when they could be run."""
+    cut: bool = False
+    """Whether the ``cut`` run, where it was made, is judged as well: nothing here depends on how long a pass is."""
     proves: str = ""
     faults: tuple[str, ...] = ()
     """Faults it catches, in words."""
     limits: str = ""
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """Every plan the check can use."""
+        return (*self.needs, *self.wants, *(("cut",) if self.cut else ()))
 
     def run(self, traces: Mapping[str, Trace], target: Target, missing: Mapping[str, str] | None = None) -> Outcome:
         """Judge and return the outcome.
@@ -75,29 +84,37 @@ class Check:
                 reason = (missing or {}).get(plan, "was not run")
                 return Outcome(self.id, "vacuous", reason=f"run {plan!r}: {reason}", expected_failure=expected)
         available = {plan: traces[plan] for plan in (*self.needs, *self.wants) if plan in traces}
-        outcome = self._judge(available, target, expected)
-        if outcome.status in {"vacuous", "passed"} and self.needs == ("straight",) and "canary" in traces:
-            # Recordings made for it hold what the first files of a corpus may lack: events, padding, several patients.
-            again = self._judge({"straight": traces["canary"]}, target, expected)
-            if again.findings or outcome.status == "vacuous" != again.status:
-                return again
-        return outcome
+        if "straight" in available and any(trace.process.get("cut") for trace in available.values()):
+            # Runs whose loaders were made shorter are compared with one that had the same.
+            available["straight"] = traces.get("cut", available["straight"])
+        outcome = self._judged(available, target)
+        for plan in self._again:
+            if plan not in traces:
+                continue
+            again = self._judged({"straight": traces[plan]}, target)
+            if not outcome.findings and (again.findings or outcome.status == "vacuous"):
+                found = tuple(replace(one, evidence={**one.evidence, "run": plan}) for one in again.findings)
+                outcome = replace(again, findings=found) if again.status != "vacuous" else outcome
+        return replace(outcome, expected_failure=expected)
 
-    def _judge(self, available: Mapping[str, Trace], target: Target, expected: str | None) -> Outcome:
+    @property
+    def _again(self) -> tuple[str, ...]:
+        """Runs that may show what the straight one lacks: what comes after a pass; events, padding, several patients."""
+        if self.needs != ("straight",):
+            return ()
+        return ("cut", "canary") if self.cut else ("canary",)
+
+    def _judged(self, traces: Mapping[str, Trace], target: Target) -> Outcome:
         began = time.perf_counter()
         findings: list[Finding] = []
         try:
-            findings.extend(self.judge(available, target))
+            findings.extend(self.judge(traces, target))
         except Vacuous as verdict:
             if not findings:  # what was found before the facts ran out stands
-                return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge", expected_failure=expected)
+                return Outcome(self.id, "vacuous", reason=str(verdict) or "nothing to judge")
         except Exception as error:  # noqa: BLE001 (a flaw of ours is no fault of the trainer's, and no pass)
             reason = f"{ITSELF} ({type(error).__name__}: {error}): please report it"
-            return Outcome(self.id, "vacuous", reason=reason, expected_failure=expected)
-        status = "passed"
-        if any(finding.severity == "error" for finding in findings):
-            status = "failed"
-        elif findings:
-            status = "warned"
-        seconds = time.perf_counter() - began
-        return Outcome(self.id, status, findings=tuple(findings), seconds=seconds, expected_failure=expected)  # type: ignore[arg-type]
+            return Outcome(self.id, "vacuous", reason=reason)
+        failed = any(finding.severity == "error" for finding in findings)
+        status: Status = "failed" if failed else "warned" if findings else "passed"
+        return Outcome(self.id, status, findings=tuple(findings), seconds=time.perf_counter() - began)

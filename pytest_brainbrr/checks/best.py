@@ -358,6 +358,7 @@ CHECKS: tuple[Check, ...] = (
         "The best checkpoint is that of the best validation",
         "metrics",
         judge_best,
+        cut=True,
         proves=(
             "The checkpoint named best was written after the better validations and not after the worse ones, by "
             "the number it keeps. What a framework keeps, stops or slows down by goes the way that is better for it."
@@ -376,6 +377,7 @@ CHECKS: tuple[Check, ...] = (
         "The best checkpoint holds the weights that were validated",
         "metrics",
         judge_validated,
+        cut=True,
         proves=(
             "A checkpoint named best, written right after a validation, holds tensors of the model as it was validated."
         ),
@@ -388,6 +390,7 @@ CHECKS: tuple[Check, ...] = (
         "Logged ratios are possible numbers",
         "metrics",
         judge_range,
+        cut=True,
         proves=(
             "Accuracy, areas under curves, precision, recall and the like lie within 0 and 1, or 0 and 100 for percent."
         ),

@@ -303,6 +303,7 @@ CHECKS: tuple[Check, ...] = (
         "Checkpoints hold the weights of their moment",
         "checkpoint",
         judge_current,
+        cut=True,
         proves=(
             "No checkpoint written after a step holds the weights from before the first step in the place of the "
             "present ones."
@@ -318,6 +319,7 @@ CHECKS: tuple[Check, ...] = (
         "Checkpoints hold the whole model",
         "checkpoint",
         judge_complete,
+        cut=True,
         proves=(
             "A checkpoint with a model's parameters holds its persistent buffers, and all trainable parameters of "
             "each layer."
@@ -331,6 +333,7 @@ CHECKS: tuple[Check, ...] = (
         "checkpoint",
         judge_loads,
         wants=("resumed",),
+        cut=True,
         proves="No load_state_dict call is given names that match none of the module's.",
         faults=("prefix of a wrapper and strict=False",),
         limits="Weights copied by hand are not seen.",
@@ -341,6 +344,7 @@ CHECKS: tuple[Check, ...] = (
         "checkpoint",
         judge_atomic,
         wants=("resumed",),
+        cut=True,
         proves="The only checkpoint to resume from is not overwritten under its final name.",
         faults=("checkpoint written in place",),
         limits=(

@@ -301,6 +301,7 @@ CHECKS: tuple[Check, ...] = (
         "Each step trains on its own batch",
         "sampling",
         judge_advance,
+        cut=True,
         proves="Steps use the batches that the loader goes on to deliver, and workers do not all deliver the same.",
         faults=(
             "iterator made anew in the loop",
@@ -314,6 +315,7 @@ CHECKS: tuple[Check, ...] = (
         "The shuffled order changes from epoch to epoch",
         "sampling",
         judge_changes,
+        cut=True,
         proves="Two passes of a shuffling sampler, or of one that counts epochs, differ in order.",
         faults=("set_epoch forgotten", "generator seeded for every epoch", "sampler ignores the epoch"),
         limits="Needs a second pass within the run; custom samplers without an epoch may repeat an order on purpose.",
@@ -323,6 +325,7 @@ CHECKS: tuple[Check, ...] = (
         "Training does not read the data set in its own order",
         "sampling",
         judge_shuffled,
+        cut=True,
         proves="The order of training samples is not simply ascending.",
         faults=("shuffle left out", "sampler returns sorted indices"),
         limits="A warning: some trainers read in order on purpose. Needs the beginning of a second pass.",

@@ -58,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
         "Graphs end with their iteration.",
         "memory",
         graphs_end,
+        cut=True,
         proves="Tensors with history do not become more with every step, nor does their history grow with the number "
         "of steps.",
         faults=("losses.append(loss)", "total += loss", "activations kept for later", "a hook more with every step"),

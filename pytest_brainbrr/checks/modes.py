@@ -321,6 +321,7 @@ CHECKS: tuple[Check, ...] = (
         "Steps rest on calls in training mode.",
         "modes",
         training_mode,
+        cut=True,
         proves="Every step used at least one call of its model in training mode, and no module was left in "
         "evaluation mode by a validation.",
         faults=("eval() without train() afterwards", "train() never called", "train() on a part of the model"),
@@ -332,6 +333,7 @@ CHECKS: tuple[Check, ...] = (
         "Validation runs in evaluation mode.",
         "modes",
         evaluation_mode,
+        cut=True,
         proves="Calls fed by held-out loaders ran with dropout and running statistics at rest.",
         faults=("eval() forgotten", "train() called inside validation"),
         limits="Validation is known by its loader, else by equal inputs scored at several steps; on other inputs that "
@@ -343,6 +345,7 @@ CHECKS: tuple[Check, ...] = (
         "No step is taken on held-out batches.",
         "modes",
         validation_is_passive,
+        cut=True,
         proves="No backward of a step reached a call of validation, and no step fell between two batches of a "
         "validation.",
         faults=("the training step reused for validation", "optimizer.step() inside validation"),
@@ -353,6 +356,7 @@ CHECKS: tuple[Check, ...] = (
         "Validation builds no graph.",
         "modes",
         without_graphs,
+        cut=True,
         proves="Outputs of validation have no history, unless a backward used it.",
         faults=("no_grad forgotten",),
         limits="Validation is known by its loader.",
@@ -362,6 +366,7 @@ CHECKS: tuple[Check, ...] = (
         "Running statistics of normalization follow the data.",
         "modes",
         statistics_move,
+        cut=True,
         proves="running_mean of every layer that ran in training mode left its initial value.",
         faults=("momentum=0", "momentum=0.99 as in other frameworks", "statistics reset or never updated"),
         limits="Frozen layers, and layers with loaded statistics, may rest and are not judged.",

@@ -292,6 +292,7 @@ CHECKS: tuple[Check, ...] = (
         "One optimizer serves all steps.",
         "optimizer",
         lives_on,
+        cut=True,
         proves="Optimizers with moments over the same parameters take more than one step each.",
         faults=("an optimizer built inside the loop",),
         limits="Rebuilding per epoch or phase is not judged.",

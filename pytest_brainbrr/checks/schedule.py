@@ -92,7 +92,8 @@ def drives(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 def _train_epochs(trace: Trace) -> list[Event]:
     """Return passes over training loaders that were exhausted and followed by a step of a later pass."""
     training = {loader["id"] for loader in trace.loaders("train")}
-    ended = [event for event in trace.events("epoch", action="end") if event["loader"] in training and event["batches"]]
+    over = (*trace.events("epoch", action="end"), *trace.events("epoch", action="cut"))
+    ended = [event for event in over if event["loader"] in training and event["batches"]]
     last = max((step["n"] for step in trace.steps), default=-1)
     return [event for event in ended if event["n"] < last]
 
@@ -224,6 +225,7 @@ CHECKS: tuple[Check, ...] = (
         "A schedule drives the optimizer that steps.",
         "schedule",
         drives,
+        cut=True,
         proves="The optimizer of every schedule takes steps, or the one that does follows its rates.",
         faults=("optimizer rebuilt after the schedule",),
         limits="Schedules written by hand are not seen.",
@@ -233,6 +235,7 @@ CHECKS: tuple[Check, ...] = (
         "A schedule steps after its optimizer.",
         "schedule",
         after_optimizer,
+        cut=True,
         proves="The first step of each schedule follows an attempted step of its optimizer.",
         faults=("scheduler.step() before optimizer.step()", "schedule stepped for every micro-batch"),
         limits="Steps with an explicit position are not judged.",
@@ -242,6 +245,7 @@ CHECKS: tuple[Check, ...] = (
         "A schedule that was made is stepped.",
         "schedule",
         moves_on,
+        cut=True,
         proves="Each schedule stepped at least once by the end of the first epoch.",
         faults=("scheduler.step() forgotten",),
         limits="Needs an epoch that ends within the run, unless the schedule counts batches by nature.",

@@ -363,6 +363,7 @@ CHECKS: tuple[Check, ...] = (
         "No sample that validates was trained on",
         "split",
         judge_disjoint,
+        cut=True,
         proves=(
             "Samples of training and of validation differ in index and in content; content is compared bitwise and "
             "up to scale and offset."
@@ -386,6 +387,7 @@ CHECKS: tuple[Check, ...] = (
         "split",
         judge_patients,
         wants=("canary",),
+        cut=True,
         proves=(
             "Patients named in the batches (keys like patient, subject), or by the files read below folders called "
             "train and val, are disjoint. Windows of canary recordings tell their patient themselves."
@@ -400,6 +402,7 @@ CHECKS: tuple[Check, ...] = (
         "Validation reads the held-out files",
         "split",
         judge_held_out_files,
+        cut=True,
         proves=(
             "Where files lie in folders named for training and for validation and validation runs, files of the "
             "latter are opened."

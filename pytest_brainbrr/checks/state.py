@@ -275,6 +275,7 @@ CHECKS: tuple[Check, ...] = (
         "Averaged weights that validation uses follow the model.",
         "state",
         follow,
+        cut=True,
         proves=(
             "No validation after the second step ran on a copy of the weights that had never moved, or that lagged "
             "behind by a step each time."
@@ -290,6 +291,7 @@ CHECKS: tuple[Check, ...] = (
         "After validation the model has its own weights again.",
         "state",
         restored,
+        cut=True,
         proves="The first training call after a validation did not run on the averaged weights.",
         faults=("EMA weights not restored after validation",),
         limits="Needs a copy found in memory.",
@@ -299,6 +301,7 @@ CHECKS: tuple[Check, ...] = (
         "Averaged weights are not simply the model's.",
         "state",
         distinct,
+        cut=True,
         proves="Averaged weights in a checkpoint differ from the model's in the same file.",
         faults=("EMA shares the model's tensors",),
         limits="Known by the names ema, swa, shadow, average, teacher in the checkpoint; warns only.",
@@ -308,6 +311,7 @@ CHECKS: tuple[Check, ...] = (
         "Validation leaves the weights alone.",
         "state",
         validation_keeps,
+        cut=True,
         proves="Weights at the next training call equal those of the last step.",
         faults=("weights written during validation",),
         limits="Warns only: constraints applied between steps look alike.",

@@ -221,6 +221,7 @@ CHECKS: tuple[Check, ...] = (
         "Each validation is scored on its own outputs",
         "metrics",
         judge_accumulates,
+        cut=True,
         proves="No loss at the end of a validation is computed over the outputs of earlier ones too.",
         faults=("lists of outputs never emptied",),
         limits="Only scores that pass through torch's loss functions are seen.",
@@ -230,6 +231,7 @@ CHECKS: tuple[Check, ...] = (
         "Random numbers do not start over during training",
         "determinism",
         judge_randomness,
+        cut=True,
         proves=(
             "After training has begun, no generator is set to a seed that was used before, unless its state is put "
             "back."

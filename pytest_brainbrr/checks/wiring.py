@@ -146,6 +146,7 @@ CHECKS: tuple[Check, ...] = (
         "Trained weights are not initialized again.",
         "wiring",
         initialized_once,
+        cut=True,
         proves="Between two steps of one optimizer, torch.nn.init did not write into a parameter that both moved.",
         faults=("reset_parameters() in every epoch", "model.apply(init) after validation"),
         limits="Only torch.nn.init is seen. Starting over with a new optimizer (cross-validation) is healthy.",

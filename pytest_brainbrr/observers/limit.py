@@ -58,7 +58,7 @@ class Limit:
 
     def _check(self) -> None:
         watch = self.watch
-        taken = self._taken()
+        taken = steps_taken(watch)
         if self.steps is None or taken < self.steps:
             return
         if not self.reached:
@@ -70,12 +70,13 @@ class Limit:
             raise StopRank(0)
         raise self._stop(f"stopped after {taken} optimizer steps, as asked")
 
-    def _taken(self) -> int:
-        """Count iterations: with several optimizers the slowest, since an iteration ends when each has had its turn."""
-        counts = [count for count in self.watch.shared.get("attempts", {}).values() if count]
-        if not counts:
-            # A trainer without any torch optimizer: a backward stands for a step.
-            alone = next(self.watch.registry.alive("o"), None) is None
-            return int(self.watch.shared.get("backwards", 0)) if alone else 0
-        # An optimizer that rests for good (a finished stage) must not keep the run going.
-        return int(max(min(counts), max(counts) // RESTING))
+
+def steps_taken(watch: Watch) -> int:
+    """Count iterations: with several optimizers the slowest, since an iteration ends when each has had its turn."""
+    counts = [count for count in watch.shared.get("attempts", {}).values() if count]
+    if not counts:
+        # A trainer without any torch optimizer: a backward stands for a step.
+        alone = next(watch.registry.alive("o"), None) is None
+        return int(watch.shared.get("backwards", 0)) if alone else 0
+    # An optimizer that rests for good (a finished stage) must not keep the run going.
+    return int(max(min(counts), max(counts) // RESTING))

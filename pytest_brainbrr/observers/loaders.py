@@ -6,7 +6,7 @@ main process, so they are exact for workers too; iterable datasets have none.
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -240,6 +240,9 @@ class Loaders:
             watch = observer.watch
             if watch.busy or not watch.active:
                 return original(iterator)
+            ends = watch.shared.get("end_pass")
+            if ends is not None and observer._cut(iterator, ends):  # in the one plan that cuts passes short
+                raise StopIteration
             try:
                 batch = original(iterator)
             except StopIteration:
@@ -260,6 +263,16 @@ class Loaders:
             return batch
 
         return __next__
+
+    def _cut(self, iterator: Any, ends: Callable[[str, int], bool]) -> bool:
+        with self.watch.observing("loaders"):
+            begun = self._of(iterator)
+            if begun is None or not ends(begun.loader, begun.delivered):
+                return False
+            if begun.open:
+                begun.open = False
+                self._record("cut", begun, None)
+            return True
 
     def _deliver(self, begun: Pass, iterator: Any, batch: Any) -> None:
         watch = self.watch

@@ -68,6 +68,9 @@ class Modules:
         self._numbered: dict[tuple[str, bool, bool], int] = {}
         self._last_inner: dict[tuple[str, bool, bool], Any] = {}
         self._eval: dict[str, bool] = {}
+        self._scored: set[str] = set()
+        """Ids of the roots called without gradients since a call that trains."""
+        self._pass_begun = False
 
     def install(self) -> None:
         """Put the global hooks in place."""
@@ -79,6 +82,10 @@ class Modules:
         flags = getattr(registration, "_global_forward_hooks_with_kwargs", {})
         self.watch.stack.callback(lambda: flags.pop(after.id, None))
         self.watch.on_border.append(self.reset)
+        self.watch.shared.setdefault("on_epoch", []).append(self._note_pass)
+
+    def _note_pass(self) -> None:
+        self._pass_begun = True
 
     def reset(self) -> None:
         """Forget calls that never ended, at a border where none can be in progress."""
@@ -245,6 +252,14 @@ class Modules:
             self.models.states("eval_begin" if evaluating else "eval_end")
             for callback in self.watch.shared.get("on_phase", []):
                 callback()
+        elif not evaluating and self._pass_begun and self._scored - {identity}:
+            # A copy was validated in its place: what that left in the weights is to be seen as well.
+            self.models.states("eval_end")
+        if evaluating:
+            self._scored.add(identity)
+        else:
+            self._scored.clear()
+            self._pass_begun = False
 
     def _paths(self, identity: str, root: nn.Module) -> dict[int, str]:
         found = self.paths.get(identity)

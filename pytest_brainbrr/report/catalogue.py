@@ -40,6 +40,7 @@ def catalogue_page() -> str:
         lines += [f"- Catches: {'; '.join(check.faults)}."] if check.faults else []
         lines.append(f"- Needs: {', '.join(check.needs)}.")
         lines += [f"- Sharper with: {', '.join(check.wants)}."] if check.wants else []
+        lines += ["- Also judged on: cut."] if check.cut else []
         lines += [f"- Limits: {check.limits}"] if check.limits else []
     return "\n".join(lines) + "\n"
 

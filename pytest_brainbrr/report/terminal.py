@@ -11,6 +11,7 @@ Line = tuple[str, dict[str, bool]]
 REASONS = 5
 """How many reasons of vacuous checks the summary of a target names: it is to fit on one screen."""
 
+CUT = "  the steps end within a pass: what comes after it was seen in a run whose loaders were made shorter"
 NOT_FOR_TRAINING = "A smoke run shows that the machinery works. Its checkpoints are not for training."
 
 
@@ -34,6 +35,8 @@ def _target_lines(report: Report, *, verbose: bool) -> list[Line]:
         lines.append(
             ("  most checks are vacuous: they saw nothing to judge, so this is no clean bill", {"yellow": True})
         )
+    if "cut" in report.facts.get("runs", {}):
+        lines.append((CUT, {}))
     for outcome in report.outcomes:
         lines += _outcome_lines(outcome, verbose=verbose)
     if not verbose:

@@ -58,6 +58,31 @@ def test_a_declared_failure_is_carried_along():
     assert not outcome(finding("error"), name="known").counts_as_failure
 
 
+def of_a_cut_run(traces, target):
+    if not traces["straight"].process.get("cut"):
+        raise Vacuous("no validation was seen")
+    yield Finding("check", "model", "error", "odd", {"count": 3})
+
+
+def test_a_cut_run_is_judged_where_the_straight_one_shows_nothing():
+    traces = {"straight": Trace([]), "cut": Trace([{"kind": "process", "n": 0, "step": 0, "cut": True}])}
+    check = Check("check", "title", "group", of_a_cut_run, cut=True)
+    assert check.run({"straight": traces["straight"]}, TARGET).reason == "no validation was seen"
+    (found,) = check.run(traces, TARGET).findings
+    assert dict(found.evidence) == {"count": 3, "run": "cut"}
+    assert Check("check", "title", "group", of_a_cut_run).run(traces, TARGET).status == "vacuous"
+
+
+def test_runs_that_were_cut_are_compared_with_the_cut_one():
+    cut = Trace([{"kind": "process", "n": 0, "step": 0, "cut": True}])
+    seen = []
+    check = Check(
+        "check", "title", "group", lambda traces, target: seen.append(traces) or [], needs=("straight", "resumed")
+    )
+    check.run({"straight": Trace([]), "cut": cut, "resumed": cut}, TARGET)
+    assert seen[0]["straight"] is cut
+
+
 def test_the_catalogue_is_complete():
     ids = [check.id for check in CHECKS]
     assert len(ids) == len(set(ids))
@@ -65,4 +90,5 @@ def test_the_catalogue_is_complete():
         assert check.title
         assert check.proves
         assert check.faults, f"{check.id} names no fault it catches"
-        assert set(check.needs) | set(check.wants) <= set(PLANS)
+        assert set(check.plans) <= set(PLANS)
+        assert not check.cut or check.needs == ("straight",)

@@ -151,3 +151,35 @@ def prepare(run: Any) -> None:
 
 def folder_of(run: Any) -> Path:
     return Path(run.workdir)
+
+
+def long_passes(run: Any, *, thread: bool = False) -> None:
+    """Ignore max_steps; validate and save after each pass over 100 batches, which a thread may read ahead."""
+    import queue
+    import threading
+
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(run.seed)
+    loader = DataLoader(TensorDataset(torch.randn(200, 3)), 2, shuffle=True)
+    held_out = DataLoader(TensorDataset(torch.randn(40, 3)), 2)
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    box: queue.Queue[Any] = queue.Queue(2)
+
+    def read() -> None:
+        for batch in loader:
+            box.put(batch)
+
+    for epoch in range(3):
+        if thread:
+            threading.Thread(target=read, daemon=True).start()
+        for x in (box.get()[0] for _ in range(100)) if thread else (batch[0] for batch in loader):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            print(epoch, len(loader), sum(float(net(x).sum()) for (x,) in held_out))
+        torch.save(net.state_dict(), run.workdir / f"{epoch}.pt")

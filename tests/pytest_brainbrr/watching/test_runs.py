@@ -10,7 +10,8 @@ import small_trainers as trainers
 
 import pytest_brainbrr as smoke
 from pytest_brainbrr.packing import pack
-from pytest_brainbrr.runner import Runs, choose_checkpoint
+from pytest_brainbrr.resuming import choose_checkpoint
+from pytest_brainbrr.runner import Runs
 from pytest_brainbrr.spec import Spec
 from pytest_brainbrr.trace import Trace
 

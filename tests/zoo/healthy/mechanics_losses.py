@@ -300,9 +300,9 @@ def sharded(run):
             if enough.is_set():
                 return
 
+    held = Held(run, (4, 5))  # before the workers are forked: reading imports, and a lock held then is held for ever
     thread = threading.Thread(target=fetch)
     thread.start()
-    held = Held(run, (4, 5))
     try:
         for step in range(1, run.max_steps + 1):
             x, mask = box.get()
