@@ -32,9 +32,8 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
     """Complete the record of the run in ``home`` (folders ``work`` and ``trace``, file ``console.txt``)."""
     trace, lines = home / "trace", _last_lines(home / "console.txt")
     main = _main_file(trace)
-    events = list(_files(home / "work"))
     written = main.read_text(encoding="utf-8", errors="replace").splitlines() if main is not None else []
-    events += _configurations(written, home / "work")
+    events = [*_files(home / "work", _logs(written)), *_configurations(written, home / "work")]
     ended = [place for place, line in enumerate(written) if line.startswith('{"kind":"exit"')]
     last = _last(written)
     if ended:
@@ -111,7 +110,15 @@ def _last_lines(console: Path) -> list[str]:
     return [CONTROLS.sub("", line)[:400] for line in lines if line.strip()][-LAST_LINES:]
 
 
-def _files(work: Path) -> Iterator[dict[str, Any]]:
+def _logs(written: list[str]) -> set[str]:
+    """Return the JSON files that the run itself wrote: what it only read is no log."""
+    opened = [json.loads(line) for line in written if line.startswith('{"kind":"file_open"') and ".json" in line]
+    renamed = [json.loads(line) for line in written if line.startswith('{"kind":"rename"')]
+    found = {str(event["path"]) for event in opened if event["mode"] == "write"}
+    return found | {str(event["to"]) for event in renamed if str(event["source"]) in found}
+
+
+def _files(work: Path, logs: set[str]) -> Iterator[dict[str, Any]]:
     # Code is what the mirror of a script's folder is laid out with, not what a run leaves.
     left = (path for path in work.rglob("*") if path.suffix != ".py" and path.is_file() and not path.is_symlink())
     for count, path in enumerate(sorted(left)):
@@ -119,7 +126,7 @@ def _files(work: Path) -> Iterator[dict[str, Any]]:
             return
         name, size = str(path.relative_to(work)), path.stat().st_size
         yield {"kind": "file_left", "path": name, "bytes": size}
-        if size <= MAX_BYTES and path.suffix in {".csv", ".jsonl", ".ndjson"}:
+        if size <= MAX_BYTES and (path.suffix in {".csv", ".jsonl", ".ndjson"} or name in logs):
             rows = _rows(path)
             if rows:
                 yield {"kind": "metrics_file", "path": name, "rows": rows}
@@ -171,6 +178,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         table = csv.DictReader(text.splitlines())
         rows.extend({str(key): _number(value) for key, value in row.items()} for row in table)
+    elif path.suffix == ".json":
+        rows.extend(_table(text))
     else:
         for line in text.splitlines():
             try:
@@ -180,6 +189,31 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             if isinstance(value, dict):
                 rows.append(value)
     return rows[:MAX_ROWS]
+
+
+def _table(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a history in JSON: a list of mappings, or a mapping of lists that are equally long.
+
+    >>> _table('{"history": {"loss": [2, 1], "auc": [0.5, 0.6]}}')
+    [{'loss': 2, 'auc': 0.5}, {'loss': 1, 'auc': 0.6}]
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return []
+    for tree in (value, *(value.values() if isinstance(value, dict) else ())):
+        if isinstance(tree, list) and len(tree) > 1 and all(isinstance(row, dict) for row in tree):
+            return [{str(key): one for key, one in row.items() if _plain(one)} for row in tree[:MAX_ROWS]]
+        if isinstance(tree, dict):
+            series = {str(key): one for key, one in tree.items() if isinstance(one, list) and len(one) > 1}
+            series = {key: one for key, one in series.items() if all(map(_plain, one))}
+            if series and len({len(one) for one in series.values()}) == 1:
+                return [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)][:MAX_ROWS]
+    return []
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def _number(value: Any) -> Any:

@@ -116,7 +116,7 @@ VOCABULARY: dict[str, Kind] = {
         {"path": "relative path", "bytes": "size"},
     ),
     "metrics_file": Kind(
-        "a small .csv, .jsonl or .json-lines file below the workdir after the run (written by the parent)",
+        "a small .csv, .jsonl or .ndjson file below the workdir after the run, or a history in .json that the run wrote (written by the parent)",
         {"path": "relative path", "rows": "list of mappings name -> value (numbers where they parse)"},
         "Files up to 1 MB, the first 2000 rows.",
     ),

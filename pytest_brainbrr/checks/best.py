@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.best_pattern import HIGHER, LOWER, by_pattern, kept_under_another_name
 from pytest_brainbrr.checks.checkpoints import BEST, held
 from pytest_brainbrr.checks.feeds import validation_feeds, validation_passes
 from pytest_brainbrr.checks.kept import changed_best
@@ -14,10 +15,6 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
-LOWER = re.compile(r"loss|err|mse|mae|rmse|perplexity|\bppl\b|nll|\bfpr\b|\bfdr\b|\beer\b", re.IGNORECASE)
-HIGHER = re.compile(
-    r"acc|auc|auroc|\bf1|f1$|f1_|precision|recall|sensitiv|specific|iou|dice|kappa|mcc|r2", re.IGNORECASE
-)
 RATIO = re.compile(
     r"(^|[/_.\-])(acc|accuracy|auc|auroc|auprc|f1|f1_score|precision|recall|sensitivity|specificity|iou|dice)$",
     re.IGNORECASE,
@@ -73,7 +70,8 @@ def _by_files(traces: Mapping[str, Trace], *, told: bool) -> Iterable[Finding]:
     kept = [_index(moments, event["n"]) for event in writes]
     places = {place for place in kept if place is not None}
     judged = False
-    for name, values in _series(trace, moments).items():
+    series = _series(trace, moments)
+    for name, values in series.items():
         lower = bool(LOWER.search(name))
         if not (lower or HIGHER.search(name)) or len(values) != len(moments) or None in kept:
             continue
@@ -89,9 +87,13 @@ def _by_files(traces: Mapping[str, Trace], *, told: bool) -> Iterable[Finding]:
             evidence = {"number": name, "values": [round(value, 6) for value in values], "written_after": written}
             hint = "compare in the direction that is better for this number"
             return [Finding("best-is-best", "best checkpoint", "error", text, evidence, cause, hint)]
-    mode = _lightning_mode(writes)
-    if mode is not None:
-        return [mode]
+    for verdict in (
+        _lightning_mode(writes),
+        kept_under_another_name(writes, kept, series),
+        None if judged or told else by_pattern(trace, kept, series, len(moments)),
+    ):
+        if verdict is not None:
+            return [verdict]
     if not judged and not told:
         raise Vacuous("the number by which the best checkpoint is chosen could not be recognised")
     return []
@@ -367,9 +369,11 @@ CHECKS: tuple[Check, ...] = (
             "comparison the wrong way round",
             "mode max for a loss, mode min for an accuracy",
             "greater_is_better left out for an error rate",
+            "chosen by a number of training under the name of one of validation",
         ),
         limits=(
-            "Needs two validations, a checkpoint named best, and the number in the checkpoint and in a log or a loss."
+            "Needs two validations, a checkpoint named best, and the number in the checkpoint and in a log or a loss. "
+            "Without the number it warns, where all that is logged says the same."
         ),
     ),
     Check(

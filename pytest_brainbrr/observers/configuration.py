@@ -152,12 +152,11 @@ def _is_configuration(name: str, value: Any) -> bool:
     kind = value if isinstance(value, type) else type(value)
     if isinstance(value, types.FunctionType | types.MethodType) or not _written_here(kind):
         return False
-    if isinstance(value, type):
-        if dataclasses.is_dataclass(value):
-            return False  # its instances are the settings; its own values are defaults
-        return named and bool(CLASS.search(kind.__name__)) and known_keys(vars(kind)) > 1
-    structured = dataclasses.is_dataclass(value) or hasattr(kind, "_fields") or hasattr(kind, "model_fields")
-    return bool(CLASS.search(kind.__name__)) or (structured and named)
+    structured = dataclasses.is_dataclass(kind) or hasattr(kind, "_fields") or hasattr(kind, "model_fields")
+    called = bool(CLASS.search(kind.__name__))
+    if isinstance(value, type):  # of a structured class the instances are the settings, its own values defaults
+        return named and called and not structured and known_keys(vars(kind)) > 1
+    return called or (structured and named)
 
 
 def _members(thing: Any) -> dict[str, Any]:

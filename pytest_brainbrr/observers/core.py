@@ -102,6 +102,7 @@ class Watch:
         self.registry = Registry()
         self.stack = ExitStack()
         self.active = True
+        self.closed = False
         self.after = False
         self.borders = 0
         """Optimizer steps attempted so far; the ``step`` of every event."""
@@ -256,9 +257,12 @@ class Watch:
         """Call back with a module now if it is imported, else right after it has been. Failures are recorded."""
 
         def guarded(module: Any) -> None:
-            if self.active:
-                with self.observing(f"import of {name}"):
-                    callback(module)
+            if self.closed:
+                return
+            try:  # also while nothing is recorded: laying out the data may import what trains later
+                callback(module)
+            except Exception as error:  # noqa: BLE001 (whatever an observer does wrong must not reach the trainer)
+                self.fail(f"import of {name}", error)
 
         if self._finder is None:
             finder = self._finder = Finder()
@@ -268,7 +272,7 @@ class Watch:
 
     def close(self) -> None:
         """Put everything back and end the record."""
-        self.active = False
+        self.active, self.closed = False, True
         self.stack.close()
         with self._lock:
             self._close_file()

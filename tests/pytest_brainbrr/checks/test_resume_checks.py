@@ -230,6 +230,49 @@ def test_best_checkpoint_follows_its_number(values, written, name, count):
     assert len(judge("best-is-best", straight=selecting(values, written, name))) == count
 
 
+def unnumbered(written, scalars=(), **logged):
+    story = trained()
+    count = len(next(iter(logged.values())))
+    for number in range(1, count + 1):
+        story.begin("l2", number)
+        story.validate([90, 91], epoch=f"l2-i{number}", value=logged.get("val_loss", [9, 8])[number - 1])
+        if number in written:
+            kept = {name: logged[of][number - 1] for name, of in scalars}
+            save(story, state(2), path="best.pt", scalars={"epoch": number, **kept})
+    rows = [dict(zip(logged, values, strict=True)) for values in zip(*logged.values(), strict=True)]
+    story.add("metrics_file", path="log.json", rows=rows)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("written", "logged", "count"),
+    [
+        ({1}, {"val_loss": [0.5, 0.4, 0.3]}, 1),
+        ({1, 2}, {"val_loss": [0.5, 0.6, 0.4]}, 1),
+        ({1, 2}, {"val_loss": [0.5, 0.6, 0.4], "train_loss": [0.5, 0.4, 0.3], "epoch": [0, 1, 2]}, 1),
+        ({1}, {"val_loss": [0.5, 0.4, 0.3], "val_accuracy": [0.6, 0.6, 0.5]}, 0),
+        ({1, 2}, {"val_loss": [0.5, 0.6, 0.4], "gap": [1, 2, 1]}, 0),
+        ({1, 2, 3}, {"val_loss": [0.5, 0.45, 0.4]}, 0),
+        ({1}, {"val_loss": [0.5, 0.499, 0.498]}, 0),
+        ({2, 3}, {"val_loss": [0.5, 0.45, 0.4]}, 0),
+    ],
+)
+def test_best_checkpoint_without_a_number_is_judged_by_all_that_is_logged(written, logged, count):
+    try:
+        found = judge("best-is-best", straight=unnumbered(written, **logged))
+    except Vacuous:
+        found = []
+    assert [finding.severity for finding in found] == ["warning"] * count
+
+
+def test_best_checkpoint_that_keeps_a_number_of_training_under_the_name_of_another():
+    logged = {"f1": [0.2, 0.1], "train_accuracy": [0.5, 0.6]}
+    found = judge("best-is-best", straight=unnumbered({1, 2}, [("f1", "train_accuracy")], **logged))
+    assert found[0].evidence["is"] == "train_accuracy"
+    logged = {"f1": [0.2, 0.25], "train_accuracy": [0.5, 0.6]}
+    assert judge("best-is-best", straight=unnumbered({1, 2}, [("f1", "f1")], **logged)) == []
+
+
 @pytest.mark.parametrize(("step", "count"), [(2, 1), ("averaged", 0)])
 def test_best_checkpoint_of_other_weights_than_validated_fails(step, count):
     story = trained()

@@ -1,11 +1,15 @@
 """Recording what frameworks wrap and are told, NumPy's argmax, and token sequences."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from watching_help import watched
 
+from pytest_brainbrr.observers import install
 from pytest_brainbrr.observers.tensors import digest
 from pytest_brainbrr.observers.tokens import token_facts
 
@@ -101,3 +105,17 @@ def test_sequences_are_known_without_their_padding():
 
     assert rows(0) == rows(5) == [digest(row) for row in ids]
     assert token_facts([("x", ids)])["rows"] is None
+
+
+def test_a_framework_imported_while_data_are_laid_out_is_watched(tmp_path):
+    watch = install(tmp_path / "trace", tmp_path)
+    seen = []
+    sys.modules.pop("colorsys", None)
+    watch.when_imported("colorsys", seen.append)
+    watch.active = False
+    try:
+        importlib.import_module("colorsys")
+    finally:
+        watch.active = True
+        watch.close()
+    assert [module.__name__ for module in seen] == ["colorsys"]

@@ -172,6 +172,7 @@ FAULTS = tuple(
 HEALTHY = (
     Healthy("samples-repeated", "zoo.healthy.datapath:samples_repeated", "Every sample stands three times in the data set, with its label", {"resumable": False}),
     Healthy("last-step-trains", "zoo.healthy.datapath:last_step_trains", "Outputs have time first, and only the last step is judged", {"resumable": False}),
+    Healthy("best-by-accuracy", "zoo.healthy.datapath:best_by_accuracy", "The loss improves at each validation; the best is chosen by an accuracy that does not, and keeps no number", {"resumable": False}),
     Healthy("two-tables-of-flags", "zoo.healthy.datapath:two_tables_of_flags", "A mask says where labels are known; another one, of what is real, goes to the metric only", {"resumable": False}),
 )  # fmt: skip
 

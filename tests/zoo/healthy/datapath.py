@@ -1,5 +1,8 @@
 """Healthy trainers whose data look, at first sight, like a fault of the data path."""
 
+import copy
+import json
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -65,3 +68,30 @@ def two_tables_of_flags(run):
             print(round(float((model(x) - y)[real].abs().mean()), 4))
 
     _rounds(run, model, loader, loss_of, validate)
+
+
+def best_by_accuracy(run):
+    """The loss gets better with each validation, the accuracy, by which the best is chosen, does not: it is a draw."""
+    torch.manual_seed(run.seed)
+    x = torch.randn(48, 12)
+    y = (x[:, 0] > -2).long()
+    loader = DataLoader(TensorDataset(x[:32], y[:32]), 16, shuffle=True)
+    held_out = DataLoader(TensorDataset(x[32:], y[32:]), 8)
+    model, best, history = nn.Linear(12, 2), {"accuracy": -1.0}, {"val_loss": [], "val_accuracy": []}
+    with torch.no_grad():
+        model.bias += torch.tensor([-2.0, 2.0])
+
+    def validate():
+        loss, right = 0.0, 0
+        for a, b in held_out:
+            logits = model(a)
+            loss += nn.functional.cross_entropy(logits, b, reduction="sum").item()
+            right += int((logits.argmax(1) == b).sum())
+        history["val_loss"].append(loss / 16)
+        history["val_accuracy"].append(right / 16)
+        if right / 16 > best["accuracy"]:
+            best.update(accuracy=right / 16)
+            torch.save(copy.deepcopy(model.state_dict()), run.workdir / "best.pt")
+
+    _rounds(run, model, loader, lambda batch: nn.functional.cross_entropy(model(batch[0]), batch[1]), validate)
+    (run.workdir / "history.json").write_text(json.dumps(history))
