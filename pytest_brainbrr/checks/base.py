@@ -99,7 +99,7 @@ class Check:
 
     @property
     def _again(self) -> tuple[str, ...]:
-        """Runs that may show what the straight one lacks: what comes after a pass; events, padding, several patients."""
+        """Return runs that may show what the straight one lacks: what follows a pass; events, padding, patients."""
         if self.needs != ("straight",):
             return ()
         return ("cut", "canary") if self.cut else ("canary",)
