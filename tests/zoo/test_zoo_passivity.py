@@ -11,13 +11,16 @@ from zoo import HEALTHY
 @pytest.mark.slow
 @pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.name)
 def test_watching_changes_nothing(case, tmp_path):
-    runs = Runs(dataclasses.replace(case.target(), marks=()), tmp_path, 6)
+    target = case.target()
+    runs = Runs(dataclasses.replace(target, marks=(), seeded=True), tmp_path, 6)
     runs.make({"straight", "repeat", "unwatched"})
     if runs.traces["straight"].exit["how"] == "stopped":
         pytest.skip("nobody stops it where it is not watched")
     straight, repeat, unwatched = (left(tmp_path / plan) for plan in ("straight", "repeat", "unwatched"))
     assert straight.keys() == unwatched.keys()
     steady = {name for name in straight if straight[name] == repeat.get(name)}
+    if not steady and not target.seeded:
+        pytest.skip("it never leaves the same behind, and says so")
     assert steady, "no file is the same twice: nothing to compare"
     assert {name for name in steady if straight[name] != unwatched[name]} == set()
 
