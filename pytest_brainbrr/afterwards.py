@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from pytest_brainbrr.configurations import kind_of, plain_values
 from pytest_brainbrr.trace import encode
 
 LAST_LINES = 40
+MAX_CONSOLE, KEPT_CONSOLE = 8 << 20, 1 << 20
+"""A console longer than the first is cut down to its last part, of the length of the second."""
 MAX_BYTES = 1 << 20
 MAX_ROWS = 2000
 MAX_FILES = 2000
@@ -26,11 +28,14 @@ MEANINGS = {
 }
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
 """What a terminal would obey instead of showing it."""
+OUR_FRAMES = re.compile(r'  File ".*(pytest_brainbrr[/\\](child|zygote)\.py|<frozen runpy>)", line \d+ in ')
+"""Lines of the stacks of a run that took too long that say nothing about the target."""
 
 
 def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
     """Complete the record of the run in ``home`` (folders ``work`` and ``trace``, file ``console.txt``)."""
     trace, lines = home / "trace", _last_lines(home / "console.txt")
+    _shorten(home / "console.txt")
     main = _main_file(trace)
     written = main.read_text(encoding="utf-8", errors="replace").splitlines() if main is not None else []
     events = [*_files(home / "work", _logs(written)), *_configurations(written, home / "work")]
@@ -38,24 +43,29 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
     last = _last(written)
     if ended:
         event = json.loads(written[ended[-1]])
-        written[ended[-1]] = encode({**event, "last_lines": lines})
+        lingered = [*event.get("lingered", []), *(how.get("left", []) if how.get("idle") else [])]
+        if how.get("idle") and not lingered:
+            lingered = ["the process itself"]
+        written[ended[-1]] = encode({**event, "last_lines": lines, "lingered": lingered})
         assert main is not None
         main.write_text("\n".join(written) + "\n", encoding="utf-8")
     else:
         code = int(how["code"])
+        replaced = code >= 0 and how["how"] != "timeout" and _replaced_itself(written)
         events.append(
             {
                 "kind": "exit",
-                "how": "timeout" if how["how"] == "timeout" else "killed",
+                "how": "timeout" if how["how"] == "timeout" else "system_exit" if replaced else "killed",
                 "code": code,
                 "exception": None,
-                "message": how.get("message", _last_words(code)),
+                "message": str(code) if replaced else how.get("message", _last_words(code, how.get("left", []))),
                 "traceback": None,
                 "last_lines": lines,
                 "steps": last.get("step", 0),
                 "seconds": None,
                 "observing_seconds": None,
                 "result": None,
+                "lingered": [],
             }
         )
     with (trace / "trace-parent.jsonl").open("w", encoding="utf-8") as file:
@@ -68,10 +78,27 @@ def add_parent_events(home: Path, how: Mapping[str, Any]) -> None:
             file.write(encode({"role": "main", "step": last.get("step", 0), "after": False, **common, **event}) + "\n")
 
 
-def _last_words(code: int) -> str:
+def _replaced_itself(lines: list[str]) -> bool:
+    """Return whether the process went on as another program (os.execv), for instance to set its hash seed."""
+    return any('"kind":"process_started"' in line and '"role":"rank"' in line for line in lines)
+
+
+def _shorten(console: Path) -> None:
+    """Keep the end of a console that nobody would read as a whole."""
+    size = console.stat().st_size if console.exists() else 0
+    if size <= MAX_CONSOLE:
+        return
+    with console.open("rb") as file:
+        file.seek(-KEPT_CONSOLE, os.SEEK_END)
+        kept = file.read()
+    console.write_bytes(f"({size - KEPT_CONSOLE} bytes before this are left out)\n".encode() + kept)
+
+
+def _last_words(code: int, left: Sequence[str] = ()) -> str:
     """Say how a process ended that could not say so itself."""
     if code >= 0:
-        return f"the process ended itself at once with status {code} (os._exit, or a native exit): no clean-up was run"
+        text = f"the process ended itself at once with status {code} (os._exit, or a native exit): no clean-up was run"
+        return f"{text}; what it had put in the background was ended with it: {', '.join(left[:3])}" if left else text
     try:
         name = signal.Signals(-code).name
     except ValueError:
@@ -107,7 +134,8 @@ def _last_lines(console: Path) -> list[str]:
         file.seek(-min(65536, file.seek(0, os.SEEK_END)), os.SEEK_END)
         text = file.read().decode("utf-8", errors="replace")
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    return [CONTROLS.sub("", line)[:400] for line in lines if line.strip()][-LAST_LINES:]
+    told = (CONTROLS.sub("", line)[:400] for line in lines if line.strip() and not OUR_FRAMES.match(line))
+    return list(told)[-LAST_LINES:]
 
 
 def _logs(written: list[str]) -> set[str]:

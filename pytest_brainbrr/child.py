@@ -24,33 +24,33 @@ from typing import Any
 from pytest_brainbrr import ranks
 from pytest_brainbrr.mirror import WriteGuard
 from pytest_brainbrr.spec import Spec
+from pytest_brainbrr.supervisor import CAN, IDLE_S, RETURNED, supervise
 from pytest_brainbrr.targets import Run
 from pytest_brainbrr.touching import touch
 
+WORK_S = 0.05
+"""Seconds of work, between two looks of a tenth of a second, that show that threads do something."""
 THREADS_S = 3.0
-"""How long threads of a run that was stopped are waited for."""
+"""How long threads and processes of a run that was stopped are waited for: the word that ends them never came."""
 PACKAGES = ("torch", "numpy", "lightning", "pytorch-lightning", "accelerate", "transformers", "brainbrr")
 
 
 def main(arguments: list[str]) -> int:
     """Run what the spec says and return the exit code."""
     spec = Spec.read(Path(arguments[0]))
+    if CAN:
+        supervise(Path(arguments[0]).parent)
     return execute(spec)
 
 
 def execute(spec: Spec) -> int:
     """Run a target as the spec says, watched or not, and return the exit code."""
-    if hasattr(signal, "SIGUSR1"):
-        # The parent asks for the stacks before it kills a run that takes too long.
-        faulthandler.register(signal.SIGUSR1, all_threads=True)
-    os.chdir(spec.cwd)
-    # Where started processes look for a relative script; a fork of the zygote has the parent's folder there.
-    multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]  # noqa: PTH109
-    os.environ.update(spec.environment)
-    sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
-    ranks.announce(spec)
+    _settle(spec)
     if not spec.watched:
-        return int(_outcome(lambda: _call(spec))["code"])
+        code = int(_outcome(lambda: _call(spec))["code"])
+        _wait_for_threads(lambda: 0)
+        _say_returned(spec, IDLE_S)
+        return code
     from pytest_brainbrr.observers import install
     from pytest_brainbrr.observers.limit import Limit
     from pytest_brainbrr.probes import Probes
@@ -59,20 +59,7 @@ def execute(spec: Spec) -> int:
     watch = install(Path(spec.trace), Path(spec.workdir))
     # A census of tensors walks over all objects; torch's own, half a million, need not be among them.
     gc.freeze()
-    watch.emit(
-        "process",
-        versions={"python": sys.version.split()[0], **_versions()},
-        argv=list(spec.script[1:]) if spec.script else [],
-        cwd=spec.cwd,
-        plan=spec.plan,
-        seed=spec.seed,
-        max_steps=spec.max_steps,
-        resume_from=watch.path(spec.resume_from),
-        data=spec.data,
-        limit=spec.limit,
-        workdir=spec.workdir,
-        cut=spec.cut is not None,
-    )
+    _tell(watch, spec)
     probes = Probes(watch, spec)
     probes.install()
     _interfere(watch, spec)
@@ -90,7 +77,8 @@ def execute(spec: Spec) -> int:
     began, spent = time.perf_counter(), watch.seconds
     try:
         outcome = _outcome(lambda: _call(spec, watch))
-        outcome["seconds"] = time.perf_counter() - began
+        hanging = [] if limit.reached else _wait_for_threads(lambda: watch.n)
+        outcome["seconds"] = time.perf_counter() - began - (IDLE_S if hanging else 0.0)
         outcome["observing_seconds"] = watch.seconds - spent
         if limit.reached and outcome["how"] in {"stopped", "returned", "system_exit"}:
             outcome.update(how="stopped", code=0)
@@ -100,12 +88,44 @@ def execute(spec: Spec) -> int:
                 callback()
             probes.at_end()
             rereading.run()
-        watch.emit("exit", **outcome, last_lines=[], steps=watch.borders)
+        watch.emit("exit", **outcome, last_lines=[], lingered=hanging, steps=watch.borders)
     finally:
         watch.close()
-    if limit.reached:
+    _say_returned(spec, THREADS_S if limit.reached else IDLE_S)
+    if limit.reached or hanging:
         _leave_threads_behind(int(outcome["code"]))
     return int(outcome["code"])
+
+
+def _settle(spec: Spec) -> None:
+    """Make this process the target's: its folder, its variables, its modules."""
+    if hasattr(signal, "SIGUSR1"):
+        # The parent asks for the stacks before it kills a run that takes too long.
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    os.chdir(spec.cwd)
+    # Where started processes look for a relative script; a fork of the zygote has the parent's folder there.
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]  # noqa: PTH109
+    os.environ.update(spec.environment)
+    sys.path[:] = [*spec.sys_path, *(path for path in sys.path if path not in spec.sys_path)]
+    ranks.announce(spec)
+
+
+def _tell(watch: Any, spec: Spec) -> None:
+    """Write down what this process is and what it was told."""
+    watch.emit(
+        "process",
+        versions={"python": sys.version.split()[0], **_versions()},
+        argv=list(spec.script[1:]) if spec.script else [],
+        cwd=spec.cwd,
+        plan=spec.plan,
+        seed=spec.seed,
+        max_steps=spec.max_steps,
+        resume_from=watch.path(spec.resume_from),
+        data=spec.data,
+        limit=spec.limit,
+        workdir=spec.workdir,
+        cut=spec.cut is not None,
+    )
 
 
 def _interfere(watch: Any, spec: Spec) -> None:
@@ -122,6 +142,40 @@ def _interfere(watch: Any, spec: Spec) -> None:
         Cutting(watch, spec.cut).install()
 
 
+def _say_returned(spec: Spec, patience_s: float) -> None:
+    """Tell the supervisor: what the target has started is waited for as long as it does something."""
+    with contextlib.suppress(OSError):
+        partial = Path(spec.trace).parent / f"{RETURNED}.part"
+        partial.write_text(str(patience_s), encoding="utf-8")
+        partial.replace(partial.with_suffix(""))
+
+
+def _wait_for_threads(events: Callable[[], int]) -> list[str]:
+    """Wait, as the interpreter would, for threads that the target did not wait for; return those that do nothing.
+
+    The idle workers of an executor are ended by the interpreter itself.
+    """
+    executors = sys.modules.get("concurrent.futures.thread")
+    done, worked, since = events(), time.process_time(), time.monotonic()
+    while True:
+        waited_for = [
+            thread
+            for thread in threading.enumerate()
+            if thread is not threading.current_thread() and not thread.daemon
+            if executors is None or thread not in executors._threads_queues
+        ]
+        if not waited_for:
+            return []
+        waited_for[0].join(0.1)
+        if events() != done or time.process_time() - worked > WORK_S:
+            done, worked, since = events(), time.process_time(), time.monotonic()
+        elif time.monotonic() - since > IDLE_S:
+            names = sorted({thread.name for thread in waited_for})
+            sys.stderr.write(f"the target returned, but its threads go on and do nothing: {', '.join(names)}\n")
+            faulthandler.dump_traceback(sys.__stderr__ or 2)
+            return names
+
+
 def _leave_threads_behind(code: int) -> None:
     """End a run that was stopped from outside though threads go on: the word that would have ended them never came."""
     until = time.monotonic() + THREADS_S
@@ -130,7 +184,7 @@ def _leave_threads_behind(code: int) -> None:
     for thread in waited_for:
         thread.join(max(0.0, until - time.monotonic()))
     if any(thread.is_alive() for thread in waited_for):
-        sys.stderr.write("stopped from outside; threads that the target started were still running\n")
+        sys.stderr.write("threads that the target started were still running: they are not waited for\n")
         sys.stderr.flush()
         os._exit(code)
 

@@ -40,6 +40,9 @@ class SmokeTarget(pytest.Collector):
         )
         for mark in target.marks:
             node.add_marker(mark)
+        if session.config.pluginmanager.hasplugin("timeout") and session.config.getoption("timeout", None) is None:
+            # The ini file limits tests; the first check of a target makes all its runs, and those have --smoke-timeout.
+            node.add_marker(pytest.mark.timeout(0), append=False)
         return node
 
     def collect(self) -> Iterator["SmokeItem"]:

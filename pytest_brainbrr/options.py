@@ -2,10 +2,13 @@
 
 import argparse
 import importlib.metadata
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from pytest_brainbrr.targets import TIMEOUT_S
 
 DEFAULT_STEPS = 6
 LEAST_STEPS = 2
@@ -65,6 +68,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="optimizer steps of a run (default: %(default)s)",
     )
     group.addoption(
+        "--smoke-timeout",
+        type=_seconds,
+        default=TIMEOUT_S,
+        metavar="SECONDS",
+        help="how long one run of a target may take; a target's own timeout_s wins (default: %(default)g)",
+    )
+    group.addoption(
         "--smoke-device",
         choices=["auto", "cpu", "cuda"],
         default="auto",
@@ -97,6 +107,7 @@ class SmokeOptions:
     overrides: tuple[str, ...]
     """Keys of brainbrr's configurations, ``--smoke-set`` and the device."""
     steps: int
+    timeout_s: float
     device: str
     workdir: Path | None
     json: Path | None
@@ -130,6 +141,7 @@ class SmokeOptions:
             configs=tuple(start / path for path in option.smoke_config),
             overrides=(*option.smoke_set, *([] if device == "auto" else [f"run.device={device}"])),
             steps=option.smoke_steps,
+            timeout_s=option.smoke_timeout,
             device=device,
             workdir=start / option.smoke_workdir if option.smoke_workdir else None,
             json=start / option.smoke_json if option.smoke_json else None,
@@ -162,6 +174,17 @@ def _installed(distribution: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        message = f"got {text!r}, expected a positive number of seconds"
+        raise argparse.ArgumentTypeError(message)
+    return value
 
 
 def _steps(text: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pytest_brainbrr.spec import Spec
+from pytest_brainbrr.supervisor import CAN, END
 
 GRACE_S = 5.0
 START_S = 120.0
@@ -44,7 +45,7 @@ def environment_of(spec: Spec) -> dict[str, str]:
     return found
 
 
-def execute(spec: Spec, home: Path, *, timeout_s: float, fresh: bool) -> dict[str, Any]:
+def execute(spec: Spec, home: Path, *, timeout_s: float, fresh: bool, running: "Running") -> dict[str, Any]:
     """Run a spec (``home/spec.json``, console to ``home/console.txt``) and say how its process ended.
 
     Args:
@@ -52,12 +53,47 @@ def execute(spec: Spec, home: Path, *, timeout_s: float, fresh: bool) -> dict[st
         home: Folder of the run.
         timeout_s: After this many seconds the process and whatever it started are killed.
         fresh: Whether its interpreter must not be a twin of the other runs' (forks of one process share a hash seed).
+        running: Where to note its process.
     """
     environment = environment_of(spec)
     zygote = Zygote.shared(environment, fresh=fresh)
     if zygote is not None and zygote.is_ready():
-        return zygote.execute(home, environment, timeout_s)
-    return _plainly(home, environment, timeout_s)
+        how = zygote.execute(home, environment, timeout_s, running)
+    else:
+        how = _plainly(home, environment, timeout_s, running)
+    told = home / END
+    if told.is_file():
+        facts = json.loads(told.read_text(encoding="utf-8"))
+        how = {**facts, **(how if how["how"] == "timeout" else {"how": "ended"})}
+    return how
+
+
+class Running:
+    """The runs of one caller that are under way, so that they can be ended together."""
+
+    def __init__(self) -> None:
+        self._pids: set[int] = set()
+        self._lock = threading.Lock()
+        self.over = False
+
+    def add(self, pid: int) -> None:
+        """Note the process of a run; it ends at once if the others were ended already."""
+        with self._lock:
+            self._pids.add(pid)
+            if self.over:
+                _end(pid)
+
+    def discard(self, pid: int) -> None:
+        """Forget the process of a run that has ended."""
+        with self._lock:
+            self._pids.discard(pid)
+
+    def end(self) -> None:
+        """End all of them, and those still to come: whoever waits for one sees it end."""
+        with self._lock:
+            self.over = True
+            for pid in self._pids:
+                _end(pid)
 
 
 def start_early(spec: Spec) -> None:
@@ -65,7 +101,7 @@ def start_early(spec: Spec) -> None:
     Zygote.shared(environment_of(spec), fresh=True)
 
 
-def _plainly(home: Path, environment: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+def _plainly(home: Path, environment: Mapping[str, str], timeout_s: float, running: Running) -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest_brainbrr.child", str(home / "spec.json")]
     with (home / "console.txt").open("wb") as console:
         process = subprocess.Popen(
@@ -76,12 +112,18 @@ def _plainly(home: Path, environment: Mapping[str, str], timeout_s: float) -> di
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    running.add(process.pid)
     try:
         return {"how": "ended", "code": process.wait(timeout=timeout_s)}
     except subprocess.TimeoutExpired:
         _ask_for_stacks(process.pid)
         return _timeout(timeout_s)
     finally:
+        running.discard(process.pid)
+        if process.poll() is None:
+            _end(process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=GRACE_S)
         _end_group(process.pid)
         process.wait(timeout=GRACE_S)
 
@@ -132,7 +174,7 @@ class Zygote:
                     self._ready = False
             return self._ready
 
-    def execute(self, home: Path, environment: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+    def execute(self, home: Path, environment: Mapping[str, str], timeout_s: float, running: Running) -> dict[str, Any]:
         """Have a run forked and wait for its end."""
         answers: queue.Queue[dict[str, Any]] = queue.Queue()
         with self._lock:
@@ -147,20 +189,30 @@ class Zygote:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
-        began, pid = time.monotonic(), 0
-        try:
+        until, pid, ended = time.monotonic() + timeout_s, 0, False
+
+        def wait(until: float) -> int:
+            nonlocal pid, ended
             while True:
-                answer = answers.get(timeout=max(0.01, timeout_s - (time.monotonic() - began)))
-                pid = answer.get("pid", pid)
+                answer = answers.get(timeout=max(0.01, until - time.monotonic()))
                 if "code" in answer:
-                    return {"how": "ended", "code": answer["code"]}
+                    ended = True
+                    return int(answer["code"])
+                pid = int(answer["pid"])
+                running.add(pid)
+
+        try:
+            return {"how": "ended", "code": wait(until)}
         except queue.Empty:
             if pid:
                 _ask_for_stacks(pid)
             return _timeout(timeout_s)
         finally:
-            if pid:
-                _end_group(pid)
+            running.discard(pid)
+            if pid and not ended:
+                _end(pid)
+                with contextlib.suppress(queue.Empty):
+                    wait(time.monotonic() + GRACE_S)
 
     def close(self) -> None:
         """End the zygote."""
@@ -196,6 +248,15 @@ def _ask_for_stacks(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
         time.sleep(0.5)
+
+
+def _end(pid: int) -> None:
+    """End a run: its supervisor ends all that it started."""
+    if CAN:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    else:
+        _end_group(pid)
 
 
 def _end_group(pid: int) -> None:

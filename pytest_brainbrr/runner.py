@@ -22,11 +22,11 @@ from pytest_brainbrr.label_places import label_places, padded_places
 from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.passes import begins_with_a_pass, short_passes, shows_more, stopped_early
-from pytest_brainbrr.processes import execute, start_early
+from pytest_brainbrr.processes import Running, execute, start_early
 from pytest_brainbrr.results import Report
 from pytest_brainbrr.resuming import choose_checkpoint, counts_passes, reads, steps_behind, where_to_stop
 from pytest_brainbrr.spec import Spec
-from pytest_brainbrr.targets import Target
+from pytest_brainbrr.targets import TIMEOUT_S, Target
 from pytest_brainbrr.touching import held_out
 from pytest_brainbrr.trace import Trace
 
@@ -43,7 +43,12 @@ FRESH = frozenset({"repeat", "unwatched"})
 
 
 def run(
-    target: Target, *, workdir: str | os.PathLike[str], steps: int = 6, checks: Iterable[str] | None = None
+    target: Target,
+    *,
+    workdir: str | os.PathLike[str],
+    steps: int = 6,
+    checks: Iterable[str] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Report:
     """Run a target, watched, and judge it.
 
@@ -52,6 +57,7 @@ def run(
         workdir: Folder for everything the runs write; made if missing.
         steps: Optimizer steps of the longest run.
         checks: Ids of the checks wanted; all of them by default. Only the runs they need are made.
+        timeout_s: How long one run may take, for targets that do not say so themselves.
 
     Raises:
         KeyError: an unknown check id.
@@ -59,7 +65,8 @@ def run(
     """
     if steps < 2:
         raise ValueError(f"a smoke run needs at least two steps, got {steps}")
-    target = replace(target, expected_failures=target.declared_failures(), marks=())
+    limit = target.timeout_s if target.timeout_s is not None else timeout_s
+    target = replace(target, expected_failures=target.declared_failures(), marks=(), timeout_s=limit)
     wanted = _chosen(checks)
     runs = Runs(target, Path(workdir).resolve(), steps)
     runs.make({plan for check in wanted for plan in check.plans})
@@ -88,6 +95,7 @@ class Runs:
     def __init__(self, target: Target, folder: Path, steps: int) -> None:
         self.target, self.folder, self.steps = target, folder, steps
         self._script = parse(target.script) if target.script is not None else None
+        self._running = Running()
         self.done: dict[str, Done] = {}
         self.missing: dict[str, str] = {}
         self._checkpoint: Path | None = None
@@ -155,7 +163,10 @@ class Runs:
         self._other_labels(plans, first)
         if "unwatched" in plans:
             self._plan(first, "unwatched", None, watched=False)
-        if plans & {"stopped", "resumed", "reload", "probe"}:
+        further = plans & {"stopped", "resumed", "reload", "probe"}
+        if further and self.done["straight"].trace.exit["how"] == "timeout":
+            self.missing.update(dict.fromkeys(further, "the straight run did not end in time"))
+        elif further:
             first.append(self._stopped())
         return first
 
@@ -316,8 +327,13 @@ class Runs:
     def _execute_all(self, specs: list[Spec]) -> None:
         together = self._room()
         with ThreadPoolExecutor(max_workers=together) as pool:
-            for spec, done in zip(specs, pool.map(self._execute, specs), strict=True):
-                self.done[spec.plan] = done
+            try:
+                for spec, done in zip(specs, pool.map(self._execute, specs), strict=True):
+                    self.done[spec.plan] = done
+            except BaseException:  # Ctrl-C, or somebody's time limit: nobody waits for the runs under way
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._running.end()
+                raise
 
     def _room(self) -> int:
         """Return how many runs fit side by side: two of them where the memory of three is free."""
@@ -340,7 +356,13 @@ class Runs:
                 carry_over(self.done["stopped"].folder, home / "work")
         spec.write(home / "spec.json")
         began = time.monotonic()
-        how = execute(spec, home, timeout_s=min(self.target.timeout_s, longest), fresh=spec.plan in FRESH)
+        how = execute(
+            spec,
+            home,
+            timeout_s=min(self.target.timeout_s or TIMEOUT_S, longest),
+            fresh=spec.plan in FRESH,
+            running=self._running,
+        )
         seconds = time.monotonic() - began
         add_parent_events(home, how)
         return Done(Trace.read(home / "trace"), home / "work", seconds)

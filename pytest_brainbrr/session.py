@@ -5,7 +5,9 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +35,7 @@ class SmokeSession:
         self.wanted = _take_smoke_ids(config)
         self.reports: dict[str, Report] = {}
         self.selected: dict[str, list[str]] = {}
-        self.broken: dict[str, tuple[Exception, TracebackType | None]] = {}
+        self.broken: dict[str, tuple[BaseException, TracebackType | None]] = {}
         self.sent: set[str] = set()
         self.from_workers: dict[str, dict[str, Any]] = {}
         self._workdir: Path | None = None
@@ -144,13 +146,15 @@ class SmokeSession:
             raise error.with_traceback(traceback)  # else it would grow by each check that raises it
         if target.name not in self.reports:
             try:
-                self.reports[target.name] = run(
-                    target,
-                    workdir=self._folder() / target.name,
-                    steps=self.options.steps,
-                    checks=self.selected.get(target.name),
-                )
-            except Exception as error:
+                with _terminated():
+                    self.reports[target.name] = run(
+                        target,
+                        workdir=self._folder() / target.name,
+                        steps=self.options.steps,
+                        checks=self.selected.get(target.name),
+                        timeout_s=self.options.timeout_s,
+                    )
+            except BaseException as error:  # also another plugin's time limit: it would end every item's run anew
                 self.broken[target.name] = error, error.__traceback__
                 raise
         return self.reports[target.name]
@@ -213,6 +217,24 @@ class SmokeSession:
     def _tidy(self, *, keep: bool) -> None:
         if self._workdir is not None and self.options.workdir is None and not keep:
             shutil.rmtree(self._workdir, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """End pytest in good order on SIGTERM while runs are under way, unless somebody listens for it already."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, *_: object) -> None:
+        pytest.exit("terminated (SIGTERM); the runs under way were ended", returncode=128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What can be smoke-tested: a trainer behind a callable or a script, and the facts its owner may declare."""
 
+import math
 import os
 import re
 import shlex
@@ -22,6 +23,9 @@ EXAMPLES = {
     "steps_argument": "--max-steps {steps}",
 }
 
+
+TIMEOUT_S = 600.0
+"""Seconds that one run may take where nobody says otherwise."""
 
 EXPECTED_FAILURE = "smoke_expected_failure"
 """Name of the mark."""
@@ -109,8 +113,8 @@ class Target:
     """Largest peak of allocated device memory."""
     facts: Callable[[Path], Mapping[str, Any]] | None = None
     """Given the workdir of the straight run, return what the summary shows of it (recordings, windows, ...)."""
-    timeout_s: float = 600.0
-    """How long one run may take before it is stopped."""
+    timeout_s: float | None = None
+    """How long one run may take before it is stopped; None: what the caller says (``--smoke-timeout``)."""
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.script is None):
@@ -118,6 +122,9 @@ class Target:
             raise TypeError(message)
         if not self.name or any(sign in self.name for sign in "[]:/\\ "):
             message = f"target name {self.name!r}: letters, digits, '-', '_' and '.' only"
+            raise ValueError(message)
+        if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
+            message = f"target {self.name!r}: timeout_s: got {self.timeout_s!r}, expected a positive number of seconds"
             raise ValueError(message)
         self._check_templates()
 

@@ -150,6 +150,7 @@ VOCABULARY: dict[str, Kind] = {
             "seconds": "from the call of the target to its end, imports of the target included",
             "observing_seconds": "of which spent inside observers",
             "result": "repr of a returned number, str, bool or None, else the class name",
+            "lingered": "names of threads or commands of processes that did nothing and kept the run from ending",
         },
     ),
     # ------------------------------------------------------------------ randomness

@@ -31,6 +31,7 @@ def main() -> int:
         importlib.import_module(name)
     from pytest_brainbrr.child import execute
     from pytest_brainbrr.spec import Spec
+    from pytest_brainbrr.supervisor import supervise
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     requests = os.dup(0)
@@ -68,6 +69,8 @@ def main() -> int:
                     os.close(descriptor)
                 answers.close()
                 _become(request)
+                supervise(Path(request["spec"]).parent)
+                _generators()
                 _leave(execute(Spec.read(Path(request["spec"]))))
             running[pid] = int(request["id"])
             answers.write(json.dumps({"id": request["id"], "pid": pid}) + "\n")
@@ -95,8 +98,7 @@ def _reap(running: dict[int, int], answers: Any) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Turn a fork into what a fresh process would be: session, console, environment, generators."""
-    os.setsid()
+    """Turn a fork into what a fresh process would be: console and environment."""
     console = os.open(request["console"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(console, 1)
     os.dup2(console, 2)
@@ -105,6 +107,10 @@ def _become(request: dict[str, Any]) -> None:
     for name in set(os.environ) - set(wanted):
         del os.environ[name]
     os.environ.update(wanted)
+
+
+def _generators() -> None:
+    """Seed the generators afresh, as a new interpreter's would be."""
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:

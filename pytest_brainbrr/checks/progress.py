@@ -16,6 +16,15 @@ def finishes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """The target returns, exits with 0, or is stopped by the step limit."""
     end = traces["straight"].exit
     if traces["straight"].finished:
+        if end.get("lingered") and end["how"] != "stopped":
+            yield warning(
+                "run-finishes",
+                "<run>",
+                "the target returned, but its process did not end: what it had started went on and did nothing",
+                cause="a thread, or a process, that waits for a word which never comes",
+                hint="stop and join what the script starts, or make it a daemon; run by hand, it hangs at its end",
+                lingered=list(end["lingered"])[:8],
+            )
         return
     name = end.get("exception") or end["how"]
     message = str(end.get("message") or "").strip()
@@ -26,7 +35,9 @@ def finishes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         "<run>",
         f"the run did not end well: {name}",
         cause=message.splitlines()[0][:300] if message else "",
-        hint="run the target by hand; its last lines are in the evidence",
+        hint="mend what it waits for (the evidence shows where it was), or give it more time: --smoke-timeout"
+        if end["how"] == "timeout"
+        else "run the target by hand; its last lines are in the evidence",
         how=end["how"],
         code=end.get("code"),
         steps=end.get("steps"),
@@ -302,7 +313,8 @@ CHECKS: tuple[Check, ...] = (
         "The run ends by itself, with success.",
         "progress",
         finishes,
-        proves="The target returned, exited with status 0, or was stopped by the step limit.",
+        proves="The target returned, exited with status 0, or was stopped by the step limit. "
+        "Warns when its process did not end after that.",
         faults=("any exception in the training path", "exit status other than 0", "a hang"),
         limits="An exception that the trainer catches itself is the business of `errors-surface`.",
     ),

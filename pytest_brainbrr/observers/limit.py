@@ -7,6 +7,7 @@ Limits: a trainer that catches BaseException and goes on is stopped at each furt
 """
 
 import os
+import threading
 from collections.abc import Callable
 
 from pytest_brainbrr.observers.core import Watch
@@ -19,7 +20,11 @@ class StopTraining(BaseException):
 
 
 class StopRank(SystemExit):
-    """The same in a process that the target started: it ends there, and well."""
+    """The same in a process or a thread that the target started: it ends there, and well."""
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Limit:
@@ -66,7 +71,7 @@ class Limit:
             if self._before is not None:
                 self._before()
             watch.after = True
-        if self._stop is StopRank or os.getpid() != self._pid:
+        if self._stop is StopRank or os.getpid() != self._pid or not _in_main_thread():
             raise StopRank(0)
         raise self._stop(f"stopped after {taken} optimizer steps, as asked")
 

@@ -31,11 +31,17 @@ def outcome(target, check):
         return Outcome(check, "vacuous", "no CUDA device")
     return Outcome(check, "passed")
 
-def run(target, *, workdir, steps=6, checks=None):
+def run(target, *, workdir, steps=6, checks=None, timeout_s=0.0):
     with open(HERE / "runs.txt", "a") as log:
-        log.write(f"{{target.name}} {{os.getpid()}} {{steps}}\\n")
+        log.write(f"{{target.name}} {{os.getpid()}} {{steps}} {{timeout_s:g}}\\n")
     if target.name == "broken":
         raise RuntimeError("the runner is broken")
+    if target.name == "cut":
+        import pytest
+        pytest.fail("a time limit of another plugin")
+    if target.name == "slow":
+        import time
+        time.sleep(2)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "trace.jsonl").write_text("x")
     outcomes = [
@@ -237,6 +243,33 @@ def test_a_broken_run_fails_every_check_of_its_target_once(pytester: pytest.Pyte
     result = pytester.runpytest_subprocess("--smoke")
     result.assert_outcomes(failed=len(CHECK_IDS))
     assert len(runs(pytester)) == 1
+
+
+def test_another_plugins_time_limit_ends_a_target_once(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('cut', train=train)]")
+    result = pytester.runpytest_subprocess("--smoke")
+    result.assert_outcomes(failed=len(CHECK_IDS))
+    assert len(runs(pytester)) == 1
+
+
+def test_a_time_limit_for_tests_is_none_for_runs_unless_given_on_the_command_line(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("pytest_timeout")
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('slow', train=train)]")
+    pytester.makeini("[pytest]\ntimeout = 1\n")
+    assert pytester.runpytest_subprocess("--smoke", "--strict-markers").ret == 0
+    assert pytester.runpytest_subprocess("--smoke", "--timeout", "1").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_time_of_a_run_can_be_limited(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess("--smoke", "--smoke-timeout", "7.5", "-k", "well")
+    assert runs(project)[0][3] == "7.5"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "inf", "nan"])
+def test_a_time_limit_that_is_none_is_refused(project: pytest.Pytester, value: str) -> None:
+    result = project.runpytest_subprocess("--smoke", f"--smoke-timeout={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--smoke-timeout: got '{value}', expected a positive number of seconds*"])
 
 
 def test_two_targets_of_one_name_are_refused(pytester: pytest.Pytester) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_brainbrr import afterwards
 from pytest_brainbrr.afterwards import _last_lines, _last_words
 from pytest_brainbrr.child import _outcome
 from pytest_brainbrr.mirror import mirror
@@ -27,6 +28,29 @@ def test_the_console_is_quoted_without_what_a_terminal_would_obey(tmp_path: Path
     console = tmp_path / "console.txt"
     console.write_bytes(b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x00\xff\n10%\r20%\nlast\r\n" + b"\n")
     assert _last_lines(console) == ["red\ufffd", "20%", "last"]
+
+
+def test_the_stacks_of_a_run_that_hangs_are_the_targets(tmp_path: Path) -> None:
+    console = tmp_path / "console.txt"
+    frames = [
+        '"train.py", line 7 in step',
+        '"/x/pytest_brainbrr/child.py", line 9 in _call',
+        '"<frozen runpy>", line 88 in x',
+    ]
+    console.write_text("Current thread (most recent call first):\n" + "".join(f"  File {each}\n" for each in frames))
+    assert _last_lines(console) == ["Current thread (most recent call first):", '  File "train.py", line 7 in step']
+
+
+def test_a_console_that_nobody_would_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(afterwards, "MAX_CONSOLE", 100)
+    monkeypatch.setattr(afterwards, "KEPT_CONSOLE", 10)
+    console = tmp_path / "console.txt"
+    console.write_text("x" * 100)
+    afterwards._shorten(console)
+    assert console.read_text() == "x" * 100
+    console.write_text("x" * 100 + "the end")
+    afterwards._shorten(console)
+    assert console.read_text() == "(97 bytes before this are left out)\nxxxthe end"
 
 
 def test_a_traceback_begins_with_the_targets_first_frame() -> None:
