@@ -38,6 +38,7 @@ class SmokeSession:
         self.broken: dict[str, tuple[BaseException, TracebackType | None]] = {}
         self.sent: set[str] = set()
         self.from_workers: dict[str, dict[str, Any]] = {}
+        self.left_out = 0
         self._workdir: Path | None = None
         if self.options.html is not None and importlib.util.find_spec("jinja2") is None:
             message = "--smoke-html needs jinja2: install brainbrr[report]"
@@ -51,6 +52,21 @@ class SmokeSession:
             if problem is not None:
                 message = f"--smoke-device cuda: {problem}"
                 raise pytest.UsageError(message)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """Leave other tests uncollected: importing them takes longer than many a smoke run, and may fail.
+
+        Folders are entered as ever, for the targets that a conftest in them yields.
+        """
+        if collection_path.is_dir():
+            return None
+        self.left_out += any(collection_path.match(pattern) for pattern in config.getini("python_files"))
+        return True
+
+    def pytest_report_collectionfinish(self) -> str | None:
+        """Say how many files that was."""
+        return f"smoke tests only: {self.left_out} test files were not collected" if self.left_out else None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
