@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_brainbrr.afterwards import add_parent_events
+from pytest_brainbrr.checks.base import broke_off
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.commands import parse
@@ -163,12 +164,18 @@ class Runs:
         self._other_labels(plans, first)
         if "unwatched" in plans:
             self._plan(first, "unwatched", None, watched=False)
-        further = plans & {"stopped", "resumed", "reload", "probe"}
-        if further and self.done["straight"].trace.exit["how"] == "timeout":
-            self.missing.update(dict.fromkeys(further, "the straight run did not end in time"))
-        elif further:
-            first.append(self._stopped())
+        first += self._halfway(plans & {"stopped", "resumed", "reload", "probe"})
         return first
+
+    def _halfway(self, plans: set[str]) -> list[Spec]:
+        """Return the run that is stopped, or say why there is none."""
+        straight = self.done["straight"].trace
+        late = "the straight run did not end in time" if straight.exit["how"] == "timeout" else None
+        reason = broke_off(straight) or late
+        if plans and reason is not None:
+            self.missing.update(dict.fromkeys(plans, reason))
+            return []
+        return [self._stopped()] if plans else []
 
     def _other_labels(self, plans: set[str], first: list[Spec]) -> None:
         trace = self.done["straight"].trace
@@ -388,6 +395,9 @@ class Runs:
             "exit": {key: trace.exit.get(key) for key in ("how", "code", "exception", "message", "last_lines")},
             "versions": trace.process.get("versions", {}),
         }
+        broken = broke_off(trace)
+        if broken is not None:
+            found["broke_off"] = broken
         if self.target.facts is not None:
             found.update(self.target.facts(done.folder))
         return found

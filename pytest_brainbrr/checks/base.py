@@ -41,6 +41,22 @@ ITSELF = "this check itself failed"
 """How the reason of a check that raised begins."""
 
 
+def broke_off(trace: Trace | None) -> str | None:
+    """Say, of a run that ended badly before it took a step, how it ended; None of any other."""
+    if trace is None or trace.first("exit") is None or trace.finished or trace.steps or trace.exit.get("steps"):
+        return None
+    end = trace.exit
+    said = str(end.get("message") or "").strip()
+    lines = [line.strip() for line in end.get("last_lines") or [] if line.strip()]
+    if end["how"] == "system_exit":
+        name = f"exit status {end['code']}"
+        said = lines[-1] if lines and (not said or said.lstrip("-").isdigit()) else said
+    else:
+        name = end.get("exception") or end["how"]
+    text = f"{name}: {said.splitlines()[0]}" if said else name
+    return f"the run broke off before its first optimizer step ({text[:200]})"
+
+
 class Vacuous(Exception):  # noqa: N818 (a verdict, not an error)
     """Raised by a check that has nothing to judge; the text names the missing fact."""
 
@@ -78,11 +94,17 @@ class Check:
             target: The target, for the facts it declares.
             missing: Plan -> reason, for the plans that could not be run.
         """
-        expected = target.expected_failures.get(self.id)
+        outcome = self._run(traces, target, missing or {})
+        broken = broke_off(traces.get("straight"))
+        if broken is not None and outcome.status == "vacuous" and not outcome.reason.startswith(ITSELF):
+            # What happened first, not the many things that were never seen because of it.
+            outcome = replace(outcome, reason=broken)
+        return replace(outcome, expected_failure=target.expected_failures.get(self.id))
+
+    def _run(self, traces: Mapping[str, Trace], target: Target, missing: Mapping[str, str]) -> Outcome:
         for plan in self.needs:
             if plan not in traces:
-                reason = (missing or {}).get(plan, "was not run")
-                return Outcome(self.id, "vacuous", reason=f"run {plan!r}: {reason}", expected_failure=expected)
+                return Outcome(self.id, "vacuous", reason=f"run {plan!r}: {missing.get(plan, 'was not run')}")
         available = {plan: traces[plan] for plan in (*self.needs, *self.wants) if plan in traces}
         if "straight" in available and any(trace.process.get("cut") for trace in available.values()):
             # Runs whose loaders were made shorter are compared with one that had the same.
@@ -95,7 +117,7 @@ class Check:
             if not outcome.findings and (again.findings or outcome.status == "vacuous"):
                 found = tuple(replace(one, evidence={**one.evidence, "run": plan}) for one in again.findings)
                 outcome = replace(again, findings=found) if again.status != "vacuous" else outcome
-        return replace(outcome, expected_failure=expected)
+        return outcome
 
     @property
     def _again(self) -> tuple[str, ...]:

@@ -9,6 +9,16 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+IMPORTS = (
+    "runs use pytest's interpreter: install there what is missing, run pytest with the interpreter that has it "
+    "(path/to/python -m pytest), or start pytest in the folder that the script is started from"
+)
+HINTS = {
+    "timeout": "mend what it waits for (the evidence shows where it was), or give it more time: --smoke-timeout",
+    "ModuleNotFoundError": IMPORTS,
+    "ImportError": IMPORTS,
+}
+"""How a run ended -> how to mend it."""
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -35,9 +45,7 @@ def finishes(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         "<run>",
         f"the run did not end well: {name}",
         cause=message.splitlines()[0][:300] if message else "",
-        hint="mend what it waits for (the evidence shows where it was), or give it more time: --smoke-timeout"
-        if end["how"] == "timeout"
-        else "run the target by hand; its last lines are in the evidence",
+        hint=HINTS.get(name, "run the target by hand; its last lines are in the evidence"),
         how=end["how"],
         code=end.get("code"),
         steps=end.get("steps"),

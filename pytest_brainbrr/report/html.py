@@ -30,6 +30,8 @@ PAGE = """\
   .finding.warning { border-color: var(--warned); background: none; }
   dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .3rem 0; }
   dt { opacity: .7; } dd { margin: 0; }
+  .broken { color: var(--failed); font-weight: bold; }
+  pre { margin: 0; white-space: pre-wrap; font-size: .92em; }
   code { font-size: .92em; } .quiet { opacity: .75; }
 </style>
 <h1>Smoke report</h1>
@@ -38,12 +40,14 @@ PAGE = """\
 <section>
   <h2>{{ report.target }}</h2>
   <p>
-    {% for status, count in counts[loop.index0].items() %}
-    <span class="mark {{ status }}">{{ count }} {{ status }}</span>
+    {% set count = counts[loop.index0] %}
+    {% for status in ("failed", "warned", "passed", "vacuous") if count[status] %}
+    <span class="mark {{ status }}">{{ count[status] }} {{ status }}</span>
     {% endfor %}
   </p>
+  {% if report.facts.broke_off %}<p class="broken">{{ report.facts.broke_off }}</p>{% endif %}
   <dl>
-    {% for name, value in report.facts.items() if value is not mapping %}
+    {% for name, value in report.facts.items() if value is not mapping and name != "broke_off" %}
     <dt>{{ name.replace("_", " ") }}</dt><dd>{{ value }}</dd>
     {% endfor %}
     {% for plan, run in report.facts.get("runs", {}).items() %}
@@ -59,20 +63,35 @@ PAGE = """\
     <dl>
       {% if finding.cause %}<dt>likeliest cause</dt><dd>{{ finding.cause }}</dd>{% endif %}
       {% if finding.hint %}<dt>to mend</dt><dd>{{ finding.hint }}</dd>{% endif %}
-      {% for name, value in finding.evidence.items() %}<dt>{{ name }}</dt><dd><code>{{ value }}</code></dd>{% endfor %}
+      {% for name, value in finding.evidence.items() if name != "last_lines" %}
+      <dt>{{ name }}</dt><dd><code>{{ value }}</code></dd>
+      {% endfor %}
+      {% if finding.evidence.last_lines %}
+      <dt>last lines</dt><dd><pre>{{ finding.evidence.last_lines | join("\n") }}</pre></dd>
+      {% endif %}
       <dt>explained in</dt><dd>{{ finding.docs }}</dd>
     </dl>
   </div>
   {% endfor %}
   <table>
     <tr><th>Outcome</th><th>Check</th><th>Remark</th></tr>
-    {% for outcome in report.outcomes %}
+    {% for outcome in report.outcomes if outcome.status != "vacuous" or outcome.reason != report.facts.broke_off %}
     <tr>
       <td><span class="mark {{ outcome.status }}">{{ outcome.status }}</span></td>
       <td><code>{{ outcome.check }}</code></td>
-      <td>{{ outcome.reason }}{% if outcome.expected_failure %}expected: {{ outcome.expected_failure }}{% endif %}</td>
+      <td>
+        {{ outcome.reason or outcome.findings | map(attribute="message") | join("; ") }}
+        {% if outcome.expected_failure %}expected: {{ outcome.expected_failure }}{% endif %}
+      </td>
     </tr>
     {% endfor %}
+    {% if report.facts.broke_off %}
+    <tr>
+      <td><span class="mark vacuous">vacuous</span></td>
+      <td>every other check</td>
+      <td>{{ report.facts.broke_off }}</td>
+    </tr>
+    {% endif %}
   </table>
 </section>
 {% endfor %}

@@ -12,6 +12,9 @@ REASONS = 5
 """How many reasons of vacuous checks the summary of a target names: it is to fit on one screen."""
 
 CUT = "  the steps end within a pass: what comes after it was seen in a run whose loaders were made shorter"
+NAMES = 8
+"""How many checks that share a reason are named."""
+
 NOT_FOR_TRAINING = "A smoke run shows that the machinery works. Its checkpoints are not for training."
 
 
@@ -26,6 +29,8 @@ def summary_lines(reports: Sequence[Report], *, verbose: bool = False) -> list[L
 
 def _target_lines(report: Report, *, verbose: bool) -> list[Line]:
     lines: list[Line] = [(f"{report.target}: {_facts(report.facts)}", {"bold": True})]
+    if report.facts.get("broke_off"):
+        lines.append((f"  {report.facts['broke_off']}", {"red": True}))
     counts = Counter(outcome.status for outcome in report.outcomes)
     ran = len(report.outcomes) - counts["vacuous"]
     text = ", ".join(f"{counts[status]} {status}" for status in ("passed", "failed", "warned") if counts[status])
@@ -69,12 +74,19 @@ def _vacuous_lines(outcomes: Sequence[Outcome]) -> list[Line]:
             by_reason.setdefault(outcome.reason, []).append(outcome.check)
     reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     lines: list[Line] = [
-        (f"    vacuous  {', '.join(checks)}: {reason}", {"yellow": True}) for reason, checks in reasons[:REASONS]
+        (f"    vacuous  {_some(checks)}: {reason}", {"yellow": True}) for reason, checks in reasons[:REASONS]
     ]
     rest = [check for _, checks in reasons[REASONS:] for check in checks]
     if rest:
         lines.append((f"    vacuous  {len(rest)} more, each with its reason: -v", {"yellow": True}))
     return lines
+
+
+def _some(checks: Sequence[str]) -> str:
+    """Name checks, the first of them where they are many."""
+    if len(checks) <= NAMES:
+        return ", ".join(checks)
+    return f"{', '.join(checks[: NAMES - 1])} and {len(checks) - NAMES + 1} more"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

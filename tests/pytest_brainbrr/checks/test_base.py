@@ -92,3 +92,27 @@ def test_the_catalogue_is_complete():
         assert check.faults, f"{check.id} names no fault it catches"
         assert set(check.plans) <= set(PLANS)
         assert not check.cut or check.needs == ("straight",)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ({"how": "raised", "exception": "ImportError", "message": "no x\nmore"}, "ImportError: no x"),
+        (
+            {"how": "system_exit", "code": 2, "message": "2", "last_lines": ["usage", "train.py: error: y"]},
+            "2: train.py: error",
+        ),
+        ({"how": "killed", "message": "the process was ended by SIGKILL"}, "killed: the process was ended"),
+        ({"how": "raised", "exception": "ValueError", "message": "z", "steps": 3}, None),
+        ({"how": "returned"}, None),
+    ],
+)
+def test_a_run_that_broke_off_is_the_first_reason(end, reason):
+    def judge(traces, target):
+        raise Vacuous("no step was seen")
+        yield
+
+    check = Check("check", "title", "group", judge)
+    trace = Trace([{"kind": "exit", "code": 1, "steps": 0, **end}])
+    found = check.run({"straight": trace}, TARGET).reason
+    assert (reason in found and "broke off" in found) if reason else found == "no step was seen"

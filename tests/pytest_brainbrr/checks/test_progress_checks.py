@@ -203,5 +203,5 @@ def test_masks_of_minus_infinity_are_no_nan():
 def test_no_step_leaves_nothing_to_judge():
     story = Story()
     story.ended("raised", 1)
-    assert vacuous("steps-finite", story) == "no step of a torch optimizer was seen"
+    assert vacuous("steps-finite", story) == "the run broke off before its first optimizer step (raised)"
     assert outcome("steps-taken", story).status == "vacuous"

@@ -30,6 +30,23 @@ def test_the_summary_names_failures_warnings_and_reasons_once() -> None:
     assert texts.count(NOT_FOR_TRAINING) == 1
 
 
+def test_what_broke_a_run_off_is_said_first_and_once() -> None:
+    said = "the run broke off before its first optimizer step (ModuleNotFoundError: No module named 'x')"
+    lines = ["Traceback", "ModuleNotFoundError: No module named 'x'"]
+    finding = Finding("run-finishes", "<run>", "error", "it broke", {"code": 1, "last_lines": lines})
+    vacuous = [Outcome(f"check-{number}", "vacuous", said) for number in range(30)]
+    outcomes = (Outcome("run-finishes", "failed", findings=(finding,)), *vacuous)
+    whole = Report("tcn", outcomes, {"device": "unknown", "broke_off": said})
+    texts = [text for text, _ in summary_lines([whole])]
+    assert texts[1] == f"  {said}"
+    assert any("check-6 and 23 more: the run broke off" in text for text in texts)
+    page = html_page([whole])
+    assert page.count("the run broke off") == 2
+    assert "Traceback\nModuleNotFoundError" in page
+    assert "every other check" in page
+    assert "check-7" not in page
+
+
 def test_mostly_vacuous_is_said() -> None:
     texts = [text for text, _ in summary_lines([report(Outcome("a", "passed"), *[Outcome("b", "vacuous", "x")] * 2)])]
     assert any("no clean bill" in text for text in texts)
