@@ -11,7 +11,8 @@ Results, by name:
 - ``batch_independence``, the other samples of the batch replaced: ``difference`` of the last sample's output,
   ``noise`` (nothing replaced), ``scale`` of the output, ``size`` of the batch.
 - ``look_ahead``, the last half of the last dimension replaced: ``before`` (largest change in the output's first half,
-  less a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by).
+  less a margin of one place), ``after``, ``scale``, ``time`` (whether the output has a dimension to tell by), ``late``
+  (largest change anywhere), ``varied`` (whether what was replaced was no constant, as padding is).
 """
 
 import weakref
@@ -183,13 +184,17 @@ class Probes:
             for at, tensor in signals
         }
         first, second = _call(module, args, kwargs), _call(module, *_replaced(args, kwargs, changed))
+        late = {
+            "varied": any(bool((tensor[..., half:] != tensor[..., half : half + 1]).any()) for _, tensor in signals),
+            "late": max((_difference(a, b) for (_, a), (_, b) in zip(first, second, strict=True)), default=0.0),
+        }
         pairs = [
             (a, b)
             for (_, a), (_, b) in zip(first, second, strict=True)
             if a.is_floating_point() and a.dim() > 1 and a.shape[-1] >= 4
         ]
         if not pairs:
-            return {"time": False, "before": None, "after": None, "scale": None}
+            return {"time": False, "before": None, "after": None, "scale": None, **late}
         places = [(a.shape[-1] * half) // signals[0][1].shape[-1] for a, _ in pairs]
         return {
             "time": True,
@@ -199,6 +204,7 @@ class Probes:
             ),
             "after": max(_difference(a[..., p:], b[..., p:]) for (a, b), p in zip(pairs, places, strict=True)),
             "scale": max(float(a.abs().max()) for a, _ in pairs),
+            **late,
         }
 
 

@@ -246,6 +246,7 @@ VOCABULARY: dict[str, Kind] = {
             "probability_like": "input within [0, 1] (BCE with logits, cross entropy) or rows summing to 1",
             "target_grad": "whether the target requires grad",
             "grad_enabled": "bool",
+            "classes": "weights and counts of at most 64 weighted classes (cross_entropy, nll_loss), or None",
             "positives": "share of target > 0.5, None unless the target has the input's shape and values in [0, 1]",
             "positive_input_mean": "mean input where target > 0.5, or None",
             "negative_input_mean": "mean input elsewhere, or None",
@@ -263,6 +264,7 @@ VOCABULARY: dict[str, Kind] = {
             "negative_mean": "mean elsewhere, or None",
             "rows_zero": "share of rows with an all-zero gradient",
             "output_grad": "gradient at the loss's own output, summed over a table: its coefficient in the root, the gradient scale included",
+            "output_grad_largest": "the largest size of an element of that gradient",
         },
     ),
     # ------------------------------------------------------------------ backward
@@ -607,6 +609,7 @@ VOCABULARY: dict[str, Kind] = {
             "cuda_peak_mb": "peak since the start, or None",
             "hooks": "forward and backward hooks on the modules of all known roots",
             "graphs": "tensors alive that hold an autograd graph: outputs of watched forwards, losses and backward roots",
+            "histories": "graphs of earlier backwards of which something still holds the end",
             "tensors": "live tensors found by the garbage collector, or None where no census was taken",
             "tensors_mb": "their bytes, storages counted once, or None",
             "graph_tensors": "of those, tensors with a grad_fn, or None",
@@ -625,9 +628,9 @@ VOCABULARY: dict[str, Kind] = {
         "TensorBoard SummaryWriter, wandb.log, Lightning loggers and self.log, Accelerate trackers. Others appear as `metrics_file`.",
     ),
     "choice": Kind(
-        "argmax was called: the first two calls per rank of the tensor, axis and caller",
+        "argmax or softmax was called: the first two calls per rank of the tensor, axis and caller",
         {
-            "function": "argmax",
+            "function": "argmax, softmax",
             "shape": "of the tensor",
             "axis": "from 0",
             "digest": "of the tensor",

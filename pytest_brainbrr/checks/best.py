@@ -288,39 +288,6 @@ def _validated(trace: Trace, before: int) -> dict[str, set[str]]:
     return found
 
 
-def judge_axis(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
-    """Look at argmax over a model's output: along an axis of one, or along the batch."""
-    trace = traces["straight"]
-    choices = [event for event in trace.events("choice") if len(event["shape"]) > 1]
-    if not choices:
-        raise Vacuous("no argmax over a tensor of two or more dimensions was called")
-    outputs = {fact["digest"] for call in trace.events("forward") for fact in call["outputs"] if fact.get("digest")}
-    sizes = {fact["shape"][0] for call in trace.events("forward") for fact in call["outputs"] if fact["shape"]}
-    rows = {
-        row
-        for call in trace.events("forward")
-        for fact in call["outputs"]
-        if len(fact["shape"]) == 2 and fact["shape"][1] > 1 and "float" in fact["dtype"]
-        for row in fact.get("samples") or ()
-    }
-    hint = "choose along the axis of the classes; compare one logit with 0"
-    for event in choices:
-        evidence = {"shape": event["shape"], "axis": event["axis"]}
-        if event["shape"][event["axis"]] == 1 and event["shape"][0] > 1:
-            text = "argmax runs over an axis of one: every prediction is class 0"
-            cause = "a single logit is treated like one per class"
-            yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
-            return
-        of_output = event["digest"] in outputs and event["shape"][0] in sizes
-        # Outputs of several batches, one after the other, as a metric of a whole validation is given them.
-        of_output |= set(event.get("ends") or [None]) <= rows
-        if of_output and event["axis"] == 0 and len(event["shape"]) == 2 and event["shape"][0] > 1:
-            text = "argmax over the model's output runs along the batch, not along the classes"
-            cause = "the axis is 0 where 1 or -1 was meant"
-            yield Finding("metric-axis", "argmax", "error", text, evidence, cause, hint)
-            return
-
-
 def judge_computed(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Look for metrics that were asked for and never computed, and for a loss that is logged without being measured."""
     trace = traces["straight"]
@@ -410,14 +377,5 @@ CHECKS: tuple[Check, ...] = (
         "loss changes when the loss does.",
         faults=("label_names that no batch holds", "a stale value logged for ever"),
         limits="Numbers in a known logger; losses of torch.nn.functional.",
-    ),
-    Check(
-        "metric-axis",
-        "Predictions are chosen along the classes",
-        "metrics",
-        judge_axis,
-        proves="argmax runs neither over an axis of one nor, on a model's output, along the batch.",
-        faults=("argmax over a single logit", "argmax over the batch"),
-        limits="argmax of torch, and NumPy's function; not the method of an array.",
     ),
 )

@@ -12,6 +12,7 @@ from pytest_brainbrr.checks.iterations import (
     optimizer_name,
     prediction,
     stepping,
+    turns,
     value_of,
     warning,
 )
@@ -27,7 +28,7 @@ SURE = 1e-5
 """Relative difference below which a root is the sum of the losses seen and nothing else."""
 
 
-def _training_losses(trace: Trace) -> list[Event]:
+def training_losses(trace: Trace) -> list[Event]:
     """Return the loss calls whose input a backward reached; without any, those made with gradients on."""
     reached = {number for backward in trace.events("backward") for number in backward["losses"]}
     every = trace.events("loss")
@@ -51,12 +52,12 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
         yield error(
             "loss-shapes",
             "<loss>",
-            "the difference of prediction and target is a table of every prediction with every target",
-            cause="a (B, 1) tensor minus a (B,) one: squeeze or unsqueeze is missing",
+            "prediction and target, subtracted or multiplied, make a table of every prediction with every target",
+            cause="a (B, 1) tensor beside a (B,) one: squeeze or unsqueeze is missing",
             hint="give both the same shape before the loss",
             prediction=list(tables[0]),
         )
-    cut = [loss for loss in _training_losses(trace) if loss.get("scrambled")]
+    cut = [loss for loss in training_losses(trace) if loss.get("scrambled")]
     if cut:
         yield error(
             "loss-shapes",
@@ -109,7 +110,7 @@ def _product(shape: list[int]) -> int:
 def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """A loss that wants logits gets no probabilities, one that wants log-probabilities no positive numbers."""
     trace = traces["straight"]
-    judged = [loss for loss in _training_losses(trace) if prediction(loss)]
+    judged = [loss for loss in training_losses(trace) if prediction(loss)]
     if not judged:
         raise Vacuous(_no_loss(trace))
     by_function: dict[str, list[Event]] = {}
@@ -291,30 +292,6 @@ def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping
     return 1 if (below is None or below < 0) and (above is None or above > 0) and (below or above) else 0
 
 
-def positive_weight(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """The weight of a rare positive class is not below 1."""
-    trace = traces["straight"]
-    weighted = [
-        (loss, fact)
-        for loss in _training_losses(trace)
-        if (fact := argument(loss, "pos_weight")) and finite_number(fact["max"])
-    ]
-    if not weighted:
-        raise Vacuous("no loss with pos_weight was called")
-    shares = [loss["positives"] for loss, _ in weighted if loss["positives"] is not None]
-    heaviest = max(fact["max"] for _, fact in weighted)
-    if shares and sum(shares) / len(shares) < 0.4 and heaviest < 1:
-        yield warning(
-            "positive-weight",
-            weighted[0][0]["function"],
-            "positives are rare, and their weight is below 1: they count even less",
-            cause="the ratio is upside down: positives / negatives instead of negatives / positives",
-            hint="pos_weight = negatives / positives",
-            share=sum(shares) / len(shares),
-            pos_weight=heaviest,
-        )
-
-
 def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """A loss summed over the batch is divided before backward."""
     trace = traces["straight"]
@@ -324,6 +301,10 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     ]
     if not reached:
         raise Vacuous(_no_loss(trace))
+    table = next((found for backward, _ in reached if (found := _summed_table(trace, backward, grads, losses))), None)
+    if table is not None:
+        yield table
+        return
     if any(_explained(backward, grads, losses, SURE) is None for backward, _ in reached):
         raise Vacuous("the losses are not all of the root: a sum of terms is one objective of its author's making")
     for backward, number in reached:
@@ -341,6 +322,43 @@ def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
                 elements=_product(rows),
             )
             return
+
+
+def _summed_table(
+    trace: Trace, backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]
+) -> Finding | None:
+    """Warn of a table of losses, one per element, of which those that a mask lets through are summed and not divided.
+
+    Each counts with a coefficient of 1, or of what is left where micro-batches are accumulated, and nothing is added.
+    """
+    if len(backward["losses"]) != 1:
+        return None
+    loss = losses[backward["losses"][0]]
+    grad, shape = grads.get(loss["call"]) or {}, list((loss["output"] or {}).get("shape") or [])
+    numbers = (
+        grad.get("output_grad_largest"),
+        grad.get("output_grad"),
+        (backward["root"] or {}).get("mean"),
+        (loss["output"] or {}).get("mean"),
+    )
+    if loss["reduction"] != "none" or not shape or shape[0] < 2 or not all(map(finite_number, numbers)):
+        return None
+    largest, total, root, mean = (float(number or 0) for number in numbers)
+    factor = largest / (backward["scale"] or 1.0)
+    parts = round(1 / factor) if factor > 0 else 0
+    micro = max((len(turn.backwards) for found in turns(trace).values() for turn in found), default=1)
+    if parts not in {1, micro} or abs(factor * parts - 1) > 1e-6 or total < 2 * largest:
+        return None
+    if abs(root) > abs(mean) * _product(shape) * largest * (1 + SURE):
+        return None  # something is added
+    return warning(
+        "loss-summed",
+        loss["function"],
+        "the losses of all elements are summed and nobody divides: the gradient grows with the batch",
+        cause="`(loss * mask).sum()` without a division by `mask.sum()`",
+        hint="divide by the number of elements that count",
+        elements=round(total / largest),
+    )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -382,21 +400,12 @@ CHECKS: tuple[Check, ...] = (
         limits="Targets slightly outside only warn.",
     ),
     Check(
-        "positive-weight",
-        "Rare positives are not weighted down.",
-        "loss",
-        positive_weight,
-        proves="pos_weight is at least 1 where positives are rare.",
-        faults=("pos_weight upside down",),
-        limits="A statistic of few batches: warns only.",
-    ),
-    Check(
         "loss-summed",
         "A summed loss is divided before backward.",
         "loss",
         summed,
         proves="The coefficient of a summed loss that is all of the root is not 1.",
-        faults=("reduction='sum'",),
+        faults=("reduction='sum'", "(loss * mask).sum() without a division"),
         limits="Warns only: some objectives are sums on purpose.",
     ),
 )

@@ -1,16 +1,27 @@
 """What the model is given: finite, telling, in the right place, of the batch that was delivered."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.feeds import Fact, Feed, elements, feeds, losses_of, same_bytes, train_feeds
+from pytest_brainbrr.checks.feeds import (
+    Fact,
+    Feed,
+    elements,
+    feeds,
+    losses_of,
+    same_bytes,
+    train_feeds,
+    validation_feeds,
+)
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+OTHER_SCALE = 10.0
+"""Ratio of root mean squares between training and validation that no sound pair of both has."""
 VOLTS = 1e-4
 """Inputs of a smaller root mean square are no standardised signal, and no microvolts."""
 NEAR = 1e-5
@@ -101,7 +112,30 @@ def judge_scale(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
         cause = "the signal is still in volts, or is divided by the wrong scale"
         hint = "convert to microvolts once, where the file is read, or standardise with the data's own deviation"
         return [Finding("input-scale", "model input", "warning", text, {"largest_rms": max(sizes)}, cause, hint)]
-    return []
+    return list(_other_scale(trace))
+
+
+def _other_scale(trace: Trace) -> Iterator[Finding]:
+    """Warn where validation gives the model signals of another size than training does, in every call."""
+    sides: list[dict[Any, list[float]]] = [{}, {}]
+    for side, found in zip(sides, (train_feeds(trace), validation_feeds(trace)), strict=True):
+        for feed in found:
+            for fact in feed.inputs:
+                if _signal(fact) and fact.get("rms"):
+                    key = feed.call["model"], fact["at"], len(feed.inputs), len(fact["shape"])
+                    side.setdefault(key, []).append(fact["rms"])
+    for key in sides[0].keys() & sides[1].keys():
+        ours, theirs = sides[0][key], sides[1][key]
+        if min(len(ours), len(theirs)) < 2 or not (
+            max(theirs) * OTHER_SCALE < min(ours) or max(ours) * OTHER_SCALE < min(theirs)
+        ):
+            continue
+        text = "validation gives the model signals of another order of magnitude than training does"
+        cause = "signals are scaled for one part only, or noise is all that training sees of them"
+        hint = "scale both parts in the same place, with the same numbers"
+        evidence = {"training_rms": max(ours), "validation_rms": max(theirs)}
+        yield Finding("input-scale", "validation input", "warning", text, evidence, cause, hint)
+        return
 
 
 def judge_rows_kept(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -243,8 +277,14 @@ CHECKS: tuple[Check, ...] = (
         "Inputs have a size that a network can use",
         "reading",
         judge_scale,
-        proves="The inputs' root mean square is above 1e-4: no signal left in volts.",
-        faults=("conversion from volts left out", "standardised by a wrong deviation"),
+        proves="The inputs' root mean square is above 1e-4: no signal left in volts. Validation's is not ten times "
+        "that of training, or a tenth.",
+        faults=(
+            "conversion from volts left out",
+            "standardised by a wrong deviation",
+            "standardised in training only",
+            "noise of the wrong unit drowns the signal",
+        ),
         limits="A warning: a first layer may normalise.",
     ),
     Check(

@@ -75,6 +75,7 @@ def judge_input(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     """Give the model another input: its output changes."""
     _, result = _result(traces["probe"], "input_sensitivity")
     if result["changed"]:
+        yield from _half_lost(traces["probe"])
         return
     training = train_feeds(traces["straight"])
     outputs = [fact for feed in training for fact in feed.call["outputs"]]
@@ -86,6 +87,19 @@ def judge_input(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     text = "the output does not change with the input"
     cause = "the input is cut off on its way: multiplied by zero, replaced, or saturated"
     yield Finding("input-matters", "model output", "error", text, {}, cause, "follow the signal through the layers")
+
+
+def _half_lost(trace: Trace) -> Iterable[Finding]:
+    """Warn where the output stays to the last bit when the second half of the input is another one."""
+    try:
+        _, result = _result(trace, "look_ahead")
+    except Vacuous:
+        return
+    if result.get("varied") and result.get("late") == 0.0:
+        text = "the second half of the input, along its last dimension, has no influence on the output"
+        cause = "the output is cut to the length of the labels instead of being brought to their rate, or input is cut"
+        hint = "pool or interpolate the output to the labels' rate"
+        yield Finding("input-matters", "second half of the input", "warning", text, {}, cause, hint)
 
 
 def judge_look_ahead(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -167,8 +181,10 @@ CHECKS: tuple[Check, ...] = (
         "wiring",
         judge_input,
         needs=("straight", "probe"),
-        proves="Another input gives another output.",
-        faults=("input multiplied by zero", "input replaced"),
+        proves="Another input gives another output, and so does another second half of it.",
+        faults=("input multiplied by zero", "input replaced", "output cut to the labels' length instead of pooled"),
+        limits="Half of the input that does not matter only warns, and is the half of the last dimension; a constant "
+        "one is padding.",
     ),
     Check(
         "no-look-ahead",

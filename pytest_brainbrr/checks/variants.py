@@ -20,12 +20,15 @@ SAID_NAN = re.compile(
 )
 
 
-def _texts(trace: Trace) -> list[str]:
-    return [
+def _texts(trace: Trace, straight: Trace | None = None) -> list[str]:
+    """Return what a run said; what the straight run says as well is not about the data."""
+    found = [
         *trace.exit.get("last_lines", []),
         str(trace.exit.get("message") or ""),
         *(event["text"] for event in trace.events("warning", after=True)),
     ]
+    usual = set(_texts(straight)) if straight is not None else set()
+    return [text for text in found if text not in usual]
 
 
 def _labels(trace: Trace) -> list[Fact]:
@@ -77,7 +80,7 @@ def judge_no_positives(traces: Mapping[str, Trace], target: Target) -> Iterable[
         hint = "stop before the first step where no label is positive"
         yield Finding("no-positives", "guard", "error", text, {"steps": steps}, cause, hint)
         return
-    if any(SAID.search(text) for text in _texts(trace)):
+    if any(SAID.search(text) for text in _texts(trace, traces.get("straight"))):
         return
     text = "the trainer trains on data without a single positive and says nothing"
     cause = "nothing looks at the labels before training"
@@ -86,17 +89,30 @@ def judge_no_positives(traces: Mapping[str, Trace], target: Target) -> Iterable[
     yield Finding("no-positives", "guard", "error", text, evidence, cause, hint)
 
 
+def _called(trace: Trace) -> int:
+    """Return how often a model was called to be trained."""
+    return sum(call["training"] and call["grad_enabled"] and not call["raised"] for call in trace.events("forward"))
+
+
 def judge_painted_over(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
     """Run on data with NaN: if it neither fails nor drops nor mentions them, they were painted over."""
     trace, straight = traces["non_finite"], traces["straight"]
-    if not trace.finished:
+    if not trace.finished or any(SAID_NAN.search(text) for text in _texts(trace, straight)):
+        return
+    lengths = [[event["length"] for event in one.events("dataset")] for one in (straight, trace)]
+    called, reached = _called(trace), len(trace.events("backward"))
+    if lengths[0] == lengths[1] and reached < called and _called(straight) == len(straight.events("backward")):
+        text = "on data with NaN batches are passed over, and nothing says so"
+        cause = "a loss that is not finite is skipped with `continue`, or its exception is swallowed"
+        evidence = {"calls": called, "backwards": reached}
+        hint = "count what is left out and say it, or let it be an error"
+        yield Finding("non-finite-said", "training", "warning", text, evidence, cause, hint)
         return
     if not trace.steps:
         raise Vacuous("the run on data with NaN took no step")
     if any(not fact["finite"] for feed in train_feeds(trace) for fact in feed.inputs if fact["finite"] is not None):
         raise Vacuous("NaN reach the model, which other checks judge")
-    lengths = [[event["length"] for event in one.events("dataset")] for one in (straight, trace)]
-    if lengths[0] != lengths[1] or any(SAID_NAN.search(text) for text in _texts(trace)):
+    if lengths[0] != lengths[1]:
         return
     if not lengths[0] or not train_feeds(straight):
         raise Vacuous("no data set was seen, so it cannot be told whether windows were left out")
@@ -130,8 +146,8 @@ CHECKS: tuple[Check, ...] = (
         "hidden",
         judge_painted_over,
         needs=("straight", "non_finite"),
-        proves="Data with NaN end in an error, in fewer windows, or in a message.",
-        faults=("nan_to_num in the reading path",),
+        proves="Data with NaN end in an error, in fewer windows, or in a message that normal data do not bring.",
+        faults=("nan_to_num in the reading path", "`continue` where the loss is not finite"),
         limits="A warning. Needs a target that declares the variant non_finite.",
     ),
 )

@@ -1,7 +1,7 @@
-"""argmax outside of models: which axis it runs over. A wrong one gives numbers that look like predictions.
+"""argmax and softmax: which axis they run over. A wrong one gives numbers that look like predictions.
 
-Limits: the first call per shape's rank, axis and caller; not inside torch.compile or torch.jit; of NumPy's the function
-only, since methods of arrays cannot be replaced.
+Limits: the first calls per shape's rank, axis and caller; not inside torch.compile or torch.jit; of NumPy's argmax the
+function only, since methods of arrays cannot be replaced.
 """
 
 from typing import Any
@@ -22,25 +22,29 @@ class Choices:
         self._known: dict[Any, int] = {}
 
     def install(self) -> None:
-        """Wrap argmax, as method and as function; scripted code keeps the operator."""
-        self.watch.replace(Tensor, "argmax", self._wrap)
-        self.watch.replace(torch, "argmax", self._wrap)
+        """Wrap them as method and as function; scripted code keeps the operators."""
         self.watch.replace(np, "argmax", self._wrap_array)
         register = getattr(getattr(torch.jit, "_builtins", None), "_register_builtin", None)
-        if register is not None:
-            register(torch.argmax, "aten::argmax")
+        for name in ("argmax", "softmax"):
+            self.watch.replace(Tensor, name, self._wrap(name))
+            self.watch.replace(torch, name, self._wrap(name))
+            if register is not None:
+                register(getattr(torch, name), f"aten::{name}")
 
-    def _wrap(self, original: Any) -> Any:
+    def _wrap(self, name: str) -> Any:
         observer = self
 
-        def argmax(*args: Any, **kwargs: Any) -> Any:
-            watch = observer.watch
-            if watch.active and not watch.busy and not torch.compiler.is_compiling():
-                with watch.observing("choices"):
-                    observer._record(*args, **kwargs)
-            return original(*args, **kwargs)
+        def make(original: Any) -> Any:
+            def choose(*args: Any, **kwargs: Any) -> Any:
+                watch = observer.watch
+                if watch.active and not watch.busy and not torch.compiler.is_compiling():
+                    with watch.observing("choices"):
+                        observer._record(name, *args, **kwargs)
+                return original(*args, **kwargs)
 
-        return argmax
+            return choose
+
+        return make
 
     def _wrap_array(self, original: Any) -> Any:
         observer = self
@@ -56,19 +60,20 @@ class Choices:
 
     def _array(self, a: Any, axis: Any = None, *others: Any, **options: Any) -> None:
         if isinstance(a, np.ndarray) and a.dtype in {np.dtype("float32"), np.dtype("float64")} and a.ndim > 1:
-            self._record(torch.from_numpy(np.ascontiguousarray(a)), axis)
+            self._record("argmax", torch.from_numpy(np.ascontiguousarray(a)), axis)
 
-    def _record(self, tensor: Any, dim: Any = None, keepdim: bool = False, **others: Any) -> None:
+    def _record(self, name: str, tensor: Any = None, dim: Any = None, *rest: Any, **others: Any) -> None:
+        tensor = others.get("input", tensor)
         if not isinstance(tensor, Tensor) or not isinstance(dim, int) or tensor.dim() == 0:
             return
         axis, by = dim % tensor.dim(), caller()
-        key = (tensor.dim(), axis, by, torch.is_grad_enabled())
+        key = (name, tensor.dim(), axis, by, torch.is_grad_enabled())
         self._known[key] = self._known.get(key, 0) + 1
         if self._known[key] > 2:
             return
         self.watch.emit(
             "choice",
-            function="argmax",
+            function=name,
             shape=list(tensor.shape),
             axis=axis,
             digest=digest(tensor.detach()),

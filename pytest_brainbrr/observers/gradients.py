@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from pytest_brainbrr.observers.core import Watch, caller
+from pytest_brainbrr.observers.memory import mark
 from pytest_brainbrr.observers.models import Models
-from pytest_brainbrr.observers.modules import Modules
+from pytest_brainbrr.observers.modules import OUTPUT, Modules
 from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
 
 WALKS = 4
 MAX_NODES = 200_000
+NEAR = 300
+"""Nodes between a loss and the outputs of the model, at most."""
 SCALE = "pytest_brainbrr.scale"
 """Key in the metadata of the graph node of a loss that a gradient scaler has scaled."""
 
@@ -57,9 +60,29 @@ def _scale_of(roots: list[Tensor]) -> float | None:
     return None
 
 
+def _tables(roots: list[Tensor]) -> list[list[int]]:
+    """Return the shapes of (B, 1) or (B,) tensors that something without gradient made (B, B), outside of the model.
+
+    The nodes between a loss and the model's output are few. Of a product the other factor has to be a (B,) or (B, 1)
+    one: a (B, B) mask is meant to make a table.
+    """
+    nodes: list[Any] = [root.grad_fn for root in roots if root.grad_fn is not None]
+    seen, found = set(nodes), list[list[int]]()
+    while nodes and len(seen) < NEAR:
+        node = nodes.pop()
+        table = _table(node)
+        if table is not None and table not in found:
+            found.append(table)
+        if OUTPUT not in node.metadata:
+            following = [one for one, _ in node.next_functions if one is not None and one not in seen]
+            seen.update(following)
+            nodes += following
+    return found
+
+
 def _table(node: Any) -> list[int] | None:
-    """Return the shape of a (B, 1) or (B,) tensor if this subtraction of something without gradient made it (B, B)."""
-    if not node.name().startswith(("SubBackward", "RsubBackward")):
+    kind = node.name().rstrip("0123456789").removesuffix("Backward")
+    if kind not in {"Sub", "Rsub", "Mul", "Div"}:
         return None
     parents = [(parent, place) for parent, place in node.next_functions if parent is not None]
     if len(parents) != 1 or not hasattr(node, "_input_metadata") or not hasattr(parents[0][0], "_input_metadata"):
@@ -67,7 +90,17 @@ def _table(node: Any) -> list[int] | None:
     parent, place = parents[0]
     given, result = list(parent._input_metadata[place].shape), list(node._input_metadata[0].shape)
     rows = given[0] if given else 0
-    return given if rows > 1 and given in ([rows], [rows, 1]) and result == [rows, rows] else None
+    if rows < 2 or given not in ([rows], [rows, 1]) or result != [rows, rows]:
+        return None
+    if kind in {"Mul", "Div"}:
+        other = "other" if node.next_functions[0][0] is parent else "self"
+        try:
+            factor = getattr(node, f"_saved_{other}", None)
+        except RuntimeError:  # it was written to in place, or the graph is used up
+            return None
+        if not isinstance(factor, Tensor) or list(factor.shape) != ([rows, 1] if given == [rows] else [rows]):
+            return None
+    return given
 
 
 def finite(norm: float | None, gradient: Tensor) -> bool:
@@ -172,6 +205,7 @@ class Gradients:
         root = roots[0] if roots else None
         for tensor in roots:
             self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
+        mark(self.watch, roots)
         pairs = list(self.models.trainable())
         self._hook(pairs)
         before, nonzero = counts(parameter for _, parameter in pairs)
@@ -203,14 +237,10 @@ class Gradients:
     def _walk(self, roots: list[Tensor]) -> dict[str, Any]:
         nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
         seen, leaves = set(nodes), {}
-        tables: list[list[int]] = []
         while nodes and len(seen) < MAX_NODES:
             node = nodes.pop()
             if hasattr(node, "variable"):
                 leaves[id(node.variable)] = node.variable
-            table = _table(node)
-            if table is not None and table not in tables:
-                tables.append(table)
             for following, _ in node.next_functions:
                 if following is not None and following not in seen:
                     seen.add(following)
@@ -227,7 +257,7 @@ class Gradients:
                 {"shape": list(shape), "dtype": dtype, "n": n} for (shape, dtype), n in hidden.items()
             ],
             "unreached": missing,
-            "tables": tables,
+            "tables": _tables(roots),
         }
 
     def _end(self, event: dict[str, Any], seconds: float, raised: str | None) -> None:

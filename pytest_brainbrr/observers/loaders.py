@@ -86,7 +86,7 @@ class Loaders:
         self._known.add(identity)
         if "kept_loaders" in self.watch.shared:
             self.watch.shared["kept_loaders"][identity] = loader
-        sampler, batcher = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+        sampler, batcher = _sampler(loader), getattr(loader, "batch_sampler", None)
         iterable = isinstance(loader.dataset, data.IterableDataset)
         custom = batcher is not None and type(batcher) is not data.BatchSampler
         shown = batcher if custom else sampler
@@ -200,8 +200,7 @@ class Loaders:
             self._record("dropped", begun, None)
 
     def _record(self, action: str, begun: Pass, loader: Any) -> None:
-        sampler = getattr(loader, "sampler", None)
-        epoch = getattr(sampler, "epoch", None)
+        epoch = getattr(_sampler(loader), "epoch", None)
         self.watch.emit(
             "epoch",
             id=begun.identity,
@@ -322,6 +321,18 @@ class Loaders:
             for _, begun in self._passes.values()
             if begun.open
         ]
+
+
+def _sampler(loader: Any) -> Any:
+    """Return the sampler that gives the order.
+
+    A loader that is given a batch sampler (by Accelerate, for one) makes up a sequential sampler that nobody asks.
+    """
+    batcher = getattr(loader, "batch_sampler", None)
+    for _ in range(LOOKED_AT):
+        batcher = getattr(batcher, "batch_sampler", None) or batcher
+    found = getattr(batcher, "sampler", None)
+    return getattr(loader, "sampler", None) if found is None else found
 
 
 def _length(thing: Any) -> int | None:

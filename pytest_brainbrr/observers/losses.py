@@ -39,6 +39,8 @@ FUNCTIONS = (
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 )
+MOST_CLASSES = 64
+"""Classes whose weights are compared with their counts."""
 INPUTS = ("input", "log_probs", "anchor", "input1")
 TARGETS = ("target", "targets")
 SAME_NUMBERS = (
@@ -130,6 +132,7 @@ class Losses:
             probability_like=_probability_like(name, value),
             target_grad=bool(target is not None and target.requires_grad),
             grad_enabled=grad,
+            classes=_classes(name, tensors.get("weight"), target, given.get("ignore_index", -100)),
             positives=split[0],
             positive_input_mean=split[1],
             negative_input_mean=split[2],
@@ -188,7 +191,8 @@ class Losses:
             if watch.busy or not watch.active or not isinstance(gradient, Tensor):
                 return
             if plain(gradient):
-                coefficient[:] = [gradient.detach().sum(dtype=torch.float32).item()]
+                given = gradient.detach().float()
+                coefficient[:] = [given.sum().item(), (given.abs().max() if given.numel() else given.sum()).item()]
 
         node.register_prehook(arrived)
 
@@ -220,6 +224,7 @@ class Losses:
                     negative_mean=split[2],
                     rows_zero=(rows == 0).all(dim=1).float().mean().item(),
                     output_grad=coefficient[0] if coefficient else None,
+                    output_grad_largest=coefficient[1] if coefficient else None,
                 )
 
         node.register_prehook(arrived)
@@ -265,6 +270,18 @@ def _mask(value: Tensor | None, target: Tensor | None) -> Tensor | None:
             return None
         positive = positive > 0.5
     return positive.clone()
+
+
+def _classes(name: str, weight: Tensor | None, target: Tensor | None, ignored: Any) -> dict[str, list[Any]] | None:
+    """Return weights and counts of the classes, where a loss weighs few classes that the target numbers."""
+    if name not in {"cross_entropy", "nll_loss"} or weight is None or target is None or target.is_floating_point():
+        return None
+    if not (plain(weight) and plain(target)) or weight.dim() != 1 or not 1 < weight.numel() <= MOST_CLASSES:
+        return None
+    labels = target.detach().reshape(-1)
+    labels = labels[(labels != ignored) & (labels >= 0) & (labels < weight.numel())]
+    counts = torch.bincount(labels, minlength=weight.numel())
+    return {"weights": weight.detach().float().tolist(), "counts": counts.tolist()}
 
 
 def _split(value: Tensor, mask: Tensor) -> tuple[float | None, float | None, float | None]:

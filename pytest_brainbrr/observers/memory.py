@@ -5,6 +5,8 @@ Limits: `graphs` counts watched tensors only (outputs, losses, roots); the censu
 
 import gc
 import time
+import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,6 +19,31 @@ PAGE_MB = 4096 / 2**20
 SHARE = 0.02
 ALWAYS = (2, 4, 6)
 MAX_NODES = 50_000
+HISTORY = "pytest_brainbrr.history"
+"""Key in the metadata of the first nodes of a graph that a backward ran through."""
+MARKED = 8
+
+
+class History:
+    """Lives as long as a node that it is attached to."""
+
+    __slots__ = ("__weakref__",)
+
+
+def mark(watch: Watch, roots: Iterable[Tensor]) -> None:
+    """Attach a mark to the first nodes of a graph, so that it can be counted while anything holds one of them."""
+    nodes: list[Any] = [root.grad_fn for root in roots if root.grad_fn is not None]
+    if not nodes:
+        return
+    history = History()
+    for place in range(MARKED):
+        if place >= len(nodes):
+            break
+        nodes[place].metadata[HISTORY] = history
+        # What accumulates into a parameter lives as long as the parameter.
+        following = (node for node, _ in nodes[place].next_functions if node is not None)
+        nodes += [node for node in following if not hasattr(node, "variable")]
+    watch.shared.setdefault("histories", []).append(weakref.ref(history))
 
 
 class Memory:
@@ -41,6 +68,8 @@ class Memory:
             unique = {id(tensor): ref for ref in watch.shared.get("graphs", []) if _holds_graph(tensor := ref())}
             graphs = list(unique.values())
             watch.shared["graphs"] = graphs
+            histories = [ref for ref in watch.shared.get("histories", []) if ref() is not None]
+            watch.shared["histories"] = histories
             now = time.perf_counter()
             affordable = self._census_seconds < SHARE * (now - self._last)
             self._last = now
@@ -58,6 +87,7 @@ class Memory:
                 cuda_peak_mb=torch.cuda.max_memory_allocated() / 2**20 if cuda else None,
                 hooks=sum(_hooks(module) for _, _, root in self.models.roots() for module in root.modules()),
                 graphs=len(graphs),
+                histories=len(histories),
                 tensors=tensors,
                 tensors_mb=size,
                 graph_tensors=held,

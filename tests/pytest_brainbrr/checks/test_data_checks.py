@@ -244,6 +244,16 @@ def test_volts_warn_and_microvolts_do_not():
     assert judge("input-scale", story) == []
 
 
+@pytest.mark.parametrize(("sizes", "found"), [((0.05, 0.06), 1), ((30.0, 40.0), 1), ((0.5, 4.0), 0), ((0.05, 0.9), 0)])
+def test_validation_of_another_order_of_magnitude_warns(sizes, found):
+    story = Story()
+    for place, rows in enumerate(([0, 1], [2, 3])):
+        story.train(rows, place, x=fact("0", rows, rms=1.0))
+    for place, size in enumerate(sizes):
+        story.validate([place], place, x=fact("0", [f"v{place}"], rms=size))
+    assert wheres(judge("input-scale", story)) == [("validation input", "warning")] * found
+
+
 def test_nan_through_the_model_fails_and_nan_handled_inside_passes():
     story = Story()
     bad = fact("0", [0, 1], finite=False)

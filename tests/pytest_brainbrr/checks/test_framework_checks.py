@@ -5,14 +5,14 @@ import training_traces
 from data_traces import Story, fact, healthy, label
 from training_traces import only, passed, vacuous
 
-from pytest_brainbrr.checks import best, loaders, split, tokens, validation
+from pytest_brainbrr.checks import axes, best, loaders, split, tokens, validation
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.checks.feeds import feeds, telling_forms
 from pytest_brainbrr.checks.labels import pairs
 from pytest_brainbrr.checks.round_trip import below
 from pytest_brainbrr.targets import Target
 
-CHECKS = {check.id: check for room in (best, loaders, split, tokens, validation) for check in room.CHECKS}
+CHECKS = {check.id: check for room in (axes, best, loaders, split, tokens, validation) for check in room.CHECKS}
 TARGET = Target("any", train=print)
 NOTHING = {"choices": [], "limits": {}, "schedules": [], "steps": None, "epochs": None, "precision": None}
 

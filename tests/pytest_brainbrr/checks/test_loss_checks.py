@@ -1,6 +1,7 @@
 """Losses: shapes, kinds, signs, graphs."""
 
-from training_traces import Story, fact, only, passed, trained, vacuous
+import pytest
+from training_traces import Story, fact, only, outcome, passed, trained, vacuous
 
 
 def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reached=True, other=0.0, **loss):
@@ -179,7 +180,18 @@ def test_weight_of_rare_positives():
     weight = [fact("pos_weight", (), max=0.2)]
     assert only("positive-weight", losses(extra=weight, positives=0.1)).severity == "warning"
     assert passed("positive-weight", losses(extra=[fact("pos_weight", (), max=9.0)], positives=0.1))
-    assert vacuous("positive-weight", losses()) == "no loss with pos_weight was called"
+    assert vacuous("positive-weight", losses()) == "no loss with pos_weight, or with weights per class, was called"
+
+
+def test_weights_of_classes():
+    def weighing(*weights, counts=(90, 10)):
+        return losses(function="cross_entropy", classes={"weights": list(weights), "counts": list(counts)})
+
+    assert only("positive-weight", weighing(1.8, 0.2)).severity == "warning"
+    assert passed("positive-weight", weighing(0.6, 5.0))
+    assert passed("positive-weight", weighing(1.0, 0.0))  # left out on purpose
+    assert passed("positive-weight", weighing(1.8, 0.2, counts=(50, 50)))
+    assert passed("positive-weight", weighing(1.0, 1.0, 0.5, counts=(30, 90, 10)))
 
 
 def test_an_undivided_sum():
@@ -187,3 +199,20 @@ def test_an_undivided_sum():
     assert passed("loss-summed", losses(reduction="sum", coefficient=0.25))
     assert "written by hand" in vacuous("loss-summed", losses(reached=False))
     assert "sum of terms" in vacuous("loss-summed", losses(reduction="sum", other=0.001))
+
+
+@pytest.mark.parametrize(
+    ("each", "root", "found"),
+    [(1.0, 12.0, ["warning"]), (0.05, 0.6, []), (0.25, 3.0, []), (1.0, 30.0, [])],
+)
+def test_a_table_of_losses_that_nobody_divides(each, root, found):
+    """Summed; a mean over the mask; summed over time and averaged over the batch; summed, and a penalty added."""
+    story = losses(reduction="none")
+    for event in story.events:
+        if event["kind"] == "loss":
+            event["output"] = fact("", (4, 8), mean=0.7)
+        if event["kind"] == "loss_grad":
+            event.update(output_grad=20 * each, output_grad_largest=each)
+        if event["kind"] == "backward":
+            event["root"]["mean"] = root
+    assert [finding.severity for finding in outcome("loss-summed", story).findings] == found

@@ -6,12 +6,12 @@ import contextlib
 import pytest
 from data_traces import Story, fact, healthy, label
 
-from pytest_brainbrr.checks import best, checkpoints, determinism, resume, sensitivity, variants
+from pytest_brainbrr.checks import axes, best, checkpoints, determinism, resume, sensitivity, variants
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.checks.kept import changed_best
 from pytest_brainbrr.targets import Target
 
-ROOMS = (best, checkpoints, determinism, resume, sensitivity, variants)
+ROOMS = (axes, best, checkpoints, determinism, resume, sensitivity, variants)
 CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
 TARGET = Target("any", train=print)
 RESUMABLE = Target("any", train=print, resumable=True)
@@ -340,6 +340,17 @@ def test_argmax_over_the_wrong_axis_fails(shape, axis, count):
     assert len(judge("metric-axis", straight=story)) == count
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "grad", "count"),
+    [([4, 3], 0, False, 1), ([4, 3], 1, False, 0), ([4, 3], 0, True, 0), ([4, 4], 0, False, 0), ([4, 1], 0, False, 0)],
+)
+def test_softmax_over_the_batch_warns_where_nothing_is_trained(shape, axis, grad, count):
+    story = Story()
+    story.forward(None, x=fact("0", range(4)), outputs=[fact("0", range(shape[0]), shape=(shape[1],), digest="logits")])
+    story.add("choice", function="softmax", shape=shape, axis=axis, digest="logits", grad_enabled=grad)
+    assert wheres(judge("metric-axis", straight=story)) == [("softmax", "warning")] * count
+
+
 # ---------------------------------------------------------------------- resume
 
 
@@ -559,6 +570,15 @@ def test_output_that_ignores_its_input_fails():
     )
 
 
+@pytest.mark.parametrize(("late", "varied", "count"), [(0.0, True, 1), (0.0, False, 0), (1e-9, True, 0)])
+def test_half_of_the_input_without_influence_warns(late, varied, count):
+    probe = probed("input_sensitivity", changed=True, difference=1.0)
+    facts = {"time": False, "before": None, "after": None, "scale": None, "late": late, "varied": varied}
+    probe.add("probe", name="look_ahead", model="net", at="end", result=facts, raised=None)
+    found = wheres(judge("input-matters", straight=healthy(), probe=probe))
+    assert found == [("second half of the input", "warning")] * count
+
+
 def test_look_ahead_fails_only_for_models_declared_causal():
     probe = probed("look_ahead", time=True, before=0.5, after=1.0, scale=1.0)
     causal = Target("any", train=print, causal=True)
@@ -624,6 +644,20 @@ def test_painting_over_nan_warns():
         if event["kind"] == "dataset":
             event["length"] -= 1
     assert judge("non-finite-said", straight=healthy(), non_finite=fewer) == []
+
+
+def test_batches_passed_over_for_nan_are_to_be_told():
+    silent = healthy()
+    silent.events = [event for event in silent.events if event["kind"] != "backward"]
+    assert wheres(judge("non-finite-said", straight=healthy(), non_finite=silent)) == [("training", "warning")]
+
+
+def test_what_normal_data_bring_as_well_is_no_message():
+    usual, told = healthy(), healthy()
+    for story in (usual, told):
+        story.add("warning", category="UserWarning", text="artifacts are logged", by="m")
+    assert wheres(judge("non-finite-said", straight=usual, non_finite=told)) == [("reading", "warning")]
+    assert judge("non-finite-said", straight=healthy(), non_finite=told) == []
 
 
 @pytest.mark.parametrize(("workers", "position", "vacuous"), [(2, 1, True), (0, 1, False), (2, 0, False)])

@@ -128,15 +128,18 @@ def test_weights_written_during_validation():
     assert passed("validation-keeps-weights", written(Story(), "net-0"))
 
 
-def remembered(graphs=None, census=None, nodes=None, steps=6):
+def remembered(graphs=None, census=None, nodes=None, histories=None, steps=6, twice=(), **backward):
     story = Story()
     for number in range(steps):
+        for _ in range(2 if number in twice else 1):
+            story.backward([], [], **backward)
         story.step = number + 1
         story.add(
             "memory",
             graphs=graphs[number] if graphs else 1,
             graph_tensors=census[number] if census else None,
             graph_nodes=nodes[number] if nodes else None,
+            histories=histories[number] if histories else None,
         )
     story.ended()
     return story
@@ -148,6 +151,8 @@ def remembered(graphs=None, census=None, nodes=None, steps=6):
         ({"graphs": [1, 2, 3, 4, 5, 6]}, "<losses>"),
         ({"census": [None, 9, None, 18, None, 27]}, "<activations>"),
         ({"nodes": [None, 20, None, 40, None, 60]}, "<losses>"),
+        ({"histories": [1, 2, 3, 4, 1, 2]}, "<losses>"),
+        ({"histories": [1, 2, 1, 2, 1, 2]}, "<losses>"),
     ],
 )
 def test_graphs_that_pile_up(facts, where):
@@ -160,6 +165,10 @@ def test_graphs_that_pile_up(facts, where):
         {"graphs": [1, 2, 2, 3, 3, 4]},
         {"census": [None, 9, None, 12, None, 9]},
         {"nodes": [None, 6, None, 21, None, 21]},
+        {"histories": [1, 1, 1, 1, 1, 1]},
+        {"histories": [1, 2, 2, 2, 2, 2]},
+        {"histories": [1, 2, 1, 2, 1, 2], "twice": (1, 3, 5)},
+        {"histories": [1, 2, 3, 1, 2, 3], "retain_graph": True},
     ],
 )
 def test_graphs_that_come_and_go(facts):
