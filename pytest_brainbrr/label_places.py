@@ -36,6 +36,8 @@ def label_places(trace: Trace) -> list[dict[str, Any]]:
         labels = [label for label in feed.labels if label.get("digest") is not None]
         if batch["loader"] in known:
             labels = [label for label in labels if (batch["loader"], label["at"]) in targets]
+        elif any(label["dtype"] != "bool" for label in labels):
+            labels = [label for label in labels if label["dtype"] != "bool"]  # flags beside labels are masks
         for label in labels:
             if values[batch["loader"], label["at"]] == []:
                 continue
@@ -48,6 +50,18 @@ def label_places(trace: Trace) -> list[dict[str, Any]]:
                 "sure": batch["loader"] in known,
             }
     return list(places.values())
+
+
+def spaced_out(trace: Trace, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the first and the third batch of training, if there are more: so labels that come late are told.
+
+    A step on a batch with labels as they were, which differs, shows labels of the batch before.
+    """
+    order = list(
+        dict.fromkeys((feed.batch["epoch"], feed.batch["position"]) for feed in train_feeds(trace) if feed.batch)
+    )
+    left_out = {place for number, place in enumerate(order) if number in {0, 2} and len(order) > 1}
+    return [place for place in places if (place["epoch"], place["position"]) not in left_out]
 
 
 def padded_places(trace: Trace) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from pytest_brainbrr.checks.base import broke_off
 from pytest_brainbrr.checks.catalogue import CHECKS, Check, judge
 from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.commands import parse
-from pytest_brainbrr.label_places import label_places, padded_places
+from pytest_brainbrr.label_places import label_places, padded_places, spaced_out
 from pytest_brainbrr.mirror import carry_over, mirror
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.passes import begins_with_a_pass, short_passes, shows_more, stopped_early
@@ -37,6 +37,8 @@ PLACE = (
     "checkpoints are written only where passes are cut short, and the trainer finds its place by counting steps "
     "(let it be told how many to take: steps_argument, --smoke-script-steps)"
 )
+SHORT_S = 20.0
+"""A run that takes less is made whole again where a part of it might do."""
 PATIENCE_S = 20.0
 """How long a run that may hang by its nature is waited for, beyond three times the straight run."""
 FRESH = frozenset({"repeat", "unwatched"})
@@ -180,18 +182,21 @@ class Runs:
     def _other_labels(self, plans: set[str], first: list[Spec]) -> None:
         trace = self.done["straight"].trace
         if "relabeled" in plans:
-            places = label_places(trace)
+            places = spaced_out(trace, label_places(trace))
             reason = None if places else "no label of two values or more was seen in the batches of a torch loader"
-            self._plan(first, "relabeled", reason, relabel=places, limit=self._validated())
+            self._plan(first, "relabeled", reason, relabel=places, **self._validated())
         if "padded" in plans:
             places = padded_places(trace)
             reason = None if places else "no batch with a label per sample beside a mask or lengths was seen"
             self._plan(first, "padded", reason, relabel=places, limit=min(2, self.steps))
 
-    def _validated(self) -> int:
-        """Return after how many steps, at least two, the first validation has been."""
-        steps = [feed.call["step"] for feed in validation_feeds(self.done["straight"].trace) if feed.call["step"]]
-        return min(self.steps, max(2, min(steps, default=2)))
+    def _validated(self) -> dict[str, int]:
+        """Return after how many steps, at least four, the first validation has been; no limit to a short run."""
+        straight = self.done["straight"]
+        if straight.seconds < SHORT_S:
+            return {}  # what it says of its validation at the end counts, too
+        steps = [feed.call["step"] for feed in validation_feeds(straight.trace) if feed.call["step"]]
+        return {"limit": min(self.steps, max(4, min(steps, default=4)))}
 
     def _plan(self, specs: list[Spec], plan: str, reason: str | None, **changes: Any) -> None:
         straight = self.done["straight"].trace

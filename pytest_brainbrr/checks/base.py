@@ -29,7 +29,7 @@ PLANS: Mapping[str, str] = {
     "non_finite": "data with NaN or infinity in the signal",
     "canary": "recordings with a tone per channel and known bursts, three steps; where a check of the first run "
     "alone finds nothing, it is asked again about this one",
-    "relabeled": "labels are changed where loaders hand them out, up to the first validation",
+    "relabeled": "labels are changed where loaders hand them out, those of the first and third batch left alone",
     "padded": "labels are changed where the signal beside them is padding, two steps",
     "touched": "a held-out file is changed after `prepare`; training must not change",
     "unwatched": "the same without observers, to prove that watching changes nothing",

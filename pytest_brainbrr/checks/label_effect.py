@@ -29,6 +29,9 @@ def judge_effect(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     if not count:
         raise Vacuous("no backward and no step was seen in both runs")
     if before[:count] != after[:count]:
+        late = _late(one, other, changed)
+        if late is not None:
+            yield late
         return
     if _targets(one) != _targets(other):
         raise Vacuous("a loss is given the labels, but is no part yet of what training descends")
@@ -43,6 +46,45 @@ def judge_effect(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     evidence = {"steps_compared": len(steps_digests(other)), "labels_matter_in": wanted}
     hint = "hand the batch's labels to the loss"
     yield Finding("labels-matter", "loss", "warning", text, evidence, cause, hint)
+
+
+def _late(one: Trace, other: Trace, changed: set[Any]) -> Finding | None:
+    """Return what is wrong if the first backward that differs is of a batch whose labels are as they were.
+
+    The weights are still the same then, and so is the batch: what differs is the label of a batch before it, which
+    changed nothing in a backward of its own.
+    """
+    batches = {feed.call["call"]: feed for feed in train_feeds(other)}
+    passed: set[Any] = set()
+    for before, after in zip(one.events("backward"), other.events("backward"), strict=False):
+        fed = [batches.get(call) for call in after["forwards"]]
+        sure = [feed.batch for feed in fed if feed is not None and feed.batch is not None and _as_delivered(feed)]
+        if not fed or len(sure) < len(fed):
+            return None
+        own = {(batch["epoch"], batch["position"]) for batch in sure}
+        same = (before["root"].get("digest"), list(before["raw_norms"].values()))
+        if same == (after["root"].get("digest"), list(after["raw_norms"].values())):
+            passed |= own
+            continue
+        if own & changed or not passed & changed:
+            return None
+        text = "labels take effect in the step of a later batch, and not in that of their own"
+        cause = "the loss is given the labels of the batch before: a stale variable, or a queue that is one behind"
+        evidence = {"batches_before": len(passed)}
+        hint = "hand the loss the labels of the batch that the model was given"
+        return Finding("labels-matter", "loss", "error", text, evidence, cause, hint)
+    return None
+
+
+def _as_delivered(feed: Feed) -> bool:
+    """Return whether the model was given a signal of the batch: the same bytes, or the same forms row by row."""
+    for part, given in feed.signals:
+        forms = part.get("forms") or []
+        if part.get("digest") is not None and part["digest"] == given.get("digest"):
+            return True
+        if forms and None not in forms and forms == given.get("forms") and len(set(forms)) > 1:
+            return True
+    return False
 
 
 def judge_padding(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:
@@ -106,6 +148,8 @@ def _wanted(traces: Mapping[str, Trace]) -> str | None:
             return "the loss of validation"
     if any(_fits(feed) for feed in train_feeds(one)) and _numbers_differ(traces):
         return "what the run says of its validation"
+    if any(_fits(feed, closely=True) for feed in train_feeds(one)) and _logs_differ(traces):
+        return "what the run logs of its validation"
     return None
 
 
@@ -113,8 +157,11 @@ def _has_label_loss(trace: Trace, feed: Feed) -> bool:
     return any(is_target(loss, label) for loss in losses_of(trace, feed) for label in feed.labels)
 
 
-def _fits(feed: Feed) -> bool:
-    """Return whether an output has a number per label, or one per class, and is not a copy of an input's shape."""
+def _fits(feed: Feed, *, closely: bool = False) -> bool:
+    """Return whether an output has a number per label, or one per class, and is not a copy of an input's shape.
+
+    Closely: of several labels a sample, so that no features of that number stand in for it by chance.
+    """
     for label in feed.labels:
         rows = label["shape"][0]
         whole = "int" in label["dtype"] and label["max"] is not None and label["min"] is not None
@@ -123,7 +170,11 @@ def _fits(feed: Feed) -> bool:
             if fact["shape"][:1] != [rows] or any(fact["shape"] == given["shape"] for given in feed.inputs):
                 continue
             if elements(fact) == elements(label):
-                return True
+                if not closely or elements(label) > rows:
+                    return True
+                continue
+            if closely:
+                continue
             if elements(label) == rows and len(fact["shape"]) == 2 and classes <= fact["shape"][1] <= MOST_CLASSES:
                 return classes > 1
     return False
@@ -135,6 +186,20 @@ def _numbers_differ(traces: Mapping[str, Trace]) -> bool:
         return False
     lines, same, other = (_lines(traces[plan]) for plan in ("straight", "repeat", "relabeled"))
     return lines is not None and lines == same and other is not None and not set(other) <= set(lines)
+
+
+def _logs_differ(traces: Mapping[str, Trace]) -> bool:
+    """Return whether the run with other labels logs other numbers, where a repetition logs the same."""
+    if "repeat" not in traces:
+        return False
+    rows, same, other = (
+        {event["path"]: event["rows"] for event in traces[plan].events("metrics_file", after=True)}
+        for plan in ("straight", "repeat", "relabeled")
+    )
+    return any(
+        len(table) == len(other.get(path, ())) and same.get(path) == table and other[path] != table
+        for path, table in rows.items()
+    )
 
 
 def _lines(trace: Trace) -> list[str] | None:
@@ -168,10 +233,15 @@ CHECKS: tuple[Check, ...] = (
             "With other labels in the same batches, the loss or its gradients are others. Losses written by hand count "
             "like those of torch."
         ),
-        faults=("target replaced by zeros in a loss written by hand", "prediction compared with itself"),
+        faults=(
+            "target replaced by zeros in a loss written by hand",
+            "prediction compared with itself",
+            "labels of the batch before given to the loss",
+        ),
         limits=(
-            "A warning, since learning without labels may be meant: given only where one model is trained, nothing "
-            "else teaches it, and validation measures the same output against labels."
+            "Labels that take effect with a later batch are an error. Else a warning, since learning without labels "
+            "may be meant: given only where one model is trained, nothing else teaches it, and validation measures the "
+            "same output against labels."
         ),
     ),
 )

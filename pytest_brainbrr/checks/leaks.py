@@ -1,7 +1,7 @@
 """Labels reach only the loss: the model is not given what it is to predict."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.determinism import noisy
@@ -116,18 +116,16 @@ def _told_feeds(trace: Trace) -> Iterator[Feed]:
 def _moves_input(traces: Mapping[str, Trace]) -> list[str] | None:
     """Return the columns of the model's input that moved with the labels and tell them; None: not comparable.
 
-    Judged is the first training call whose own loss takes the labels. An input that changes with the labels in another
-    way (augmentation chosen by class) tells nothing.
+    Judged is the first training call on other labels, if its own loss takes them. An input that changes with the labels
+    in another way (augmentation chosen by class) tells nothing.
     """
     other = traces.get("relabeled")
     if other is None or any(noisy(traces)):
         return None
     changed = {(event["epoch"], event["position"]) for event in other.events("relabel", after=True) if event["sure"]}
     pairs = zip(train_feeds(traces["straight"]), train_feeds(other), strict=False)
-    one, again = next(((one, again) for one, again in pairs if _takes_label(traces["straight"], one)), (None, None))
-    if one is None or again is None or again.batch is None:
-        return None
-    if one.call["step"] or (again.batch["epoch"], again.batch["position"]) not in changed:
+    one, again = next(((one, again) for one, again in pairs if _is_in(again, changed)), (None, None))
+    if one is None or again is None or not _takes_label(traces["straight"], one):
         return None
     before = {given["at"]: given for given in one.inputs}
     moved = {given["at"] for given in again.inputs if not same_bytes(given, before.get(given["at"], {}))}
@@ -138,6 +136,10 @@ def _moves_input(traces: Mapping[str, Trace]) -> list[str] | None:
     return [
         f"{at}:{column}" for at, columns in told.items() if at.partition(".")[2] in moved for column in columns
     ] or None
+
+
+def _is_in(feed: Feed, batches: Collection[tuple[str, int]]) -> bool:
+    return feed.batch is not None and (feed.batch["epoch"], feed.batch["position"]) in batches
 
 
 def _takes_label(trace: Trace, feed: Feed) -> bool:

@@ -5,7 +5,7 @@ from data_traces import Story, digest, fact, label
 
 from pytest_brainbrr.checks import label_effect, labels, leaks
 from pytest_brainbrr.checks.base import Vacuous
-from pytest_brainbrr.label_places import label_places, padded_places
+from pytest_brainbrr.label_places import label_places, padded_places, spaced_out
 from pytest_brainbrr.targets import Target
 
 ROOMS = (label_effect, labels, leaks)
@@ -145,3 +145,44 @@ def test_without_padding_there_is_nothing_to_leave_out():
     (place,) = padded_places(padded())
     assert (place["at"], place["signal"], place["masks"]) == ("y", "x", ["valid"])
     assert padded_places(run()) == []
+
+
+def late(roots, changed=(1, 3, 4), forms=True):
+    """Steps with these losses; labels of some batches were changed."""
+    story = Story()
+    story.dataset("d1"), story.loader("l1", "d1")
+    story.begin("l1")
+    for place, root in enumerate(roots):
+        batch = story.batch([place, place + 1], position=place)
+        if place in changed:
+            story.add("relabel", epoch="l1-i1", position=place, at="1", how="moved", sure=True, rows=2)
+        call = story.forward(batch, x=None if forms else fact("0", ["a", "b"], digest=f"made anew {place}"))
+        loss = story.loss(call, batch["tensors"][1])
+        story.backward(call, losses=[loss], value=root)["raw_norms"] = {"p0": root}
+        story.optimize(digest=digest(root))
+    return story.trace()
+
+
+BASE = [0.9, 0.8, 0.7, 0.6, 0.5]
+
+
+def test_labels_that_take_effect_a_batch_late():
+    (finding,) = judge("labels-matter", late(BASE, ()), late([0.9, 0.8, 0.75, 0.6, 0.5]))
+    assert (finding.severity, finding.where) == ("error", "loss")
+
+
+@pytest.mark.parametrize(
+    ("roots", "forms"),
+    [([0.9, 0.85, 0.7, 0.6, 0.5], True), ([0.9, 0.8, 0.7, 0.65, 0.5], True), ([0.9, 0.8, 0.75, 0.6, 0.5], False)],
+    ids=["at once", "every second step learns without labels", "inputs of unknown origin"],
+)
+def test_labels_that_are_not_late(roots, forms):
+    assert judge("labels-matter", late(BASE, (), forms), late(roots, forms=forms)) == []
+
+
+def test_labels_of_the_first_and_the_third_batch_are_left_alone():
+    trace = late(BASE, ())
+    places = label_places(trace)
+    assert [place["position"] for place in places] == [0, 1, 2, 3, 4]
+    assert [place["position"] for place in spaced_out(trace, places)] == [1, 3, 4]
+    assert spaced_out(run(), label_places(run())) != []
