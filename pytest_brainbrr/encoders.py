@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ AS_LAID_OUT = (
     "preprocessing.rate_hz=256",
     "preprocessing.band_hz=[0.5, 100.0]",
     "preprocessing.notch_hz=60",
+    "sampling.windows_per_epoch=4",
+    "training.loss.name=bce",
     "training.validation.every_steps=1",
     "checkpoints.every_n_steps=1",
 )
 """What recordings made by us are read with, whatever the configuration says of the user's: else they were not known
-any longer. They hold seizures, so that scores are defined, and are scored after every step."""
+any longer. They hold seizures, so that scores are defined, and are scored after every step; epochs are short; and the
+loss weighs samples by their label only, so that these weights can be read off."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,45 @@ def run_record(workdir: Path) -> Mapping[str, Any]:
     }
 
 
+def verify(workdir: Path) -> Iterator[str]:
+    """Say what a smoke run of brainbrr left otherwise than promised: its marks, and the limit on recordings."""
+    path = workdir / "run" / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    limit = str(record["environment"].get("BGB_LIMIT_FILES", ""))
+    if record["smoke"] is not True:
+        yield "run.json carries no smoke mark: a smoke run passes for a trained one"
+    if limit.isdigit() and record["train"]["recordings_used"] > int(limit):
+        yield f"BGB_LIMIT_FILES={limit} does nothing: {record['train']['recordings_used']} recordings were used"
+    log = workdir / "run" / "metrics.jsonl"
+    if any(json.loads(line).get("smoke") is not True for line in log.read_text(encoding="utf-8").splitlines()):
+        yield "lines of metrics.jsonl carry no smoke mark"
+
+
+def _window(config: Path, overrides: Sequence[str]) -> tuple[int | None, ...]:
+    """Return the shape of the model's input that a configuration asks for."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        tree = YAML(typ="safe", pure=True).load(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
+        return WINDOW  # brainbrr says what is wrong with it
+    told = dict(override.partition("=")[::2] for override in overrides)
+    numbers = []
+    for section, key, usual in (("windows", "length_s", 60.0), ("preprocessing", "rate_hz", 256.0)):
+        below = tree.get(section) if isinstance(tree, dict) else None
+        value = told.get(f"{section}.{key}", below.get(key, usual) if isinstance(below, dict) else usual)
+        try:
+            numbers.append(float(value))
+        except (TypeError, ValueError):
+            return WINDOW
+    return (None, WINDOW[1], round(numbers[0] * numbers[1]))
+
+
 def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
+    own = smoke_config(name) is not None
+    # Recordings made by us are read with production's window: other shapes can be declared for one of both only.
+    usual = _window(config, overrides) == WINDOW
     return Target(
         name,
         train=EncoderTrainer(str(config), overrides),
@@ -156,8 +197,13 @@ def _target(name: str, config: Path, overrides: tuple[str, ...]) -> Target:
         prepare=prepare,
         variants=("normal", "no_positives", "canary"),
         refuses_no_positives=True,
-        input_shape=WINDOW,
-        output_shape=(None, WINDOW[2]),
-        inner_shapes={"encoder": (None, None, WINDOW[2] // 16)},
+        input_shape=WINDOW if usual else None,
+        output_shape=(None, WINDOW[2]) if usual else None,
+        inner_shapes={"encoder": (None, None, (WINDOW[2] or 0) // 16)} if usual else {},
+        # Encoders of other packages may freeze what they like.
+        trained=("*",) if own else (),
+        shuffled=True,
+        atomic=True,
+        verify=verify,
         facts=run_record,
     )

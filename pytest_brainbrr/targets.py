@@ -4,7 +4,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -101,8 +101,12 @@ class Target:
     """Pattern (``fnmatch``) of module paths -> shape of their first output."""
     frozen: Sequence[str] = ()
     """Patterns (``fnmatch``) of parameters that must not change."""
+    trained: Sequence[str] = ()
+    """Patterns of parameters that must all learn: none may be frozen or left out (``"*"``: nothing is frozen here)."""
     unused: Sequence[str] = ()
     """Patterns of parameters that get no gradient on purpose."""
+    shuffled: bool = False
+    """Whether training samples must come in a random order, another one in every epoch."""
     accumulation: int | None = None
     """Backward passes per optimizer step."""
     planned_steps: int | None = None
@@ -111,6 +115,10 @@ class Target:
     """Whether the model must not look ahead in the last dimension of its input."""
     memory_budget_mb: float | None = None
     """Largest peak of allocated device memory."""
+    atomic: bool = False
+    """Whether every checkpoint must be written under another name first, then renamed."""
+    verify: Callable[[Path], Iterable[str]] | None = None
+    """Given the workdir of the straight run, yield what is wrong with what it left, a sentence each."""
     facts: Callable[[Path], Mapping[str, Any]] | None = None
     """Given the workdir of the straight run, return what the summary shows of it (recordings, windows, ...)."""
     timeout_s: float | None = None

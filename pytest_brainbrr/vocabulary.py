@@ -3,8 +3,7 @@
 
 Every event also carries the common fields:
 
-=========  =============================================================================================
-``kind``   one of :data:`VOCABULARY`
+=========  ======================================================================================``kind``   one of :data:`VOCABULARY`
 ``n``      order of the event in its process, from 0
 ``t``      seconds of the monotonic clock, comparable between processes of one machine
 ``pid``    process id
@@ -13,8 +12,7 @@ Every event also carries the common fields:
 ``step``   optimizer steps attempted so far in this process: the largest number any one optimizer (or scaler) has
            taken, so a GAN's two optimizers count once. Events of the first iteration have ``step == 0``.
 ``after``  True once the step limit was reached or the target returned: what follows was not the trainer's doing
-=========  =============================================================================================
-
+=========  ======================================================================================
 Identities are short strings, unique in one process and never reused: ``p3`` parameter or other leaf tensor, ``m1``
 module, ``o1`` optimizer, ``s1`` scheduler, ``g1`` gradient scaler, ``l1`` loader, ``i1`` pass over a loader, ``d1``
 dataset, ``c1`` copy of a model (EMA, teacher). They are *not* comparable between two runs; names are.
@@ -183,7 +181,7 @@ VOCABULARY: dict[str, Kind] = {
             "wrapper": "True for DDP, compiled, Fabric and other known wrappers around another root",
             "why": "called, optimizer",
             "parameters": "list of parameter facts: id, name, shape, dtype, device, requires_grad, digest, elements, norm, constant, zero (all zeros), rows_equal "
-            "(two or more rows, all alike), finite, owner (class of the owning module), parametrized (bool), hooks (names of the trainer's own gradient hooks)",
+            "(two or more rows, all alike), finite, owner (class of the owning module), parametrized (bool), no_decay (marked by _no_weight_decay), hooks (names of the trainer's own gradient hooks)",
             "tied": "lists of names that are one tensor",
             "buffers": "list of id, name, shape, dtype, device, digest, persistent",
             "modules": "list of path, class, training, attributes (numbers, strings, bools and short tuples: Dropout.p, Conv1d.stride, ...), state (parameter and buffer names it owns itself)",
@@ -211,7 +209,8 @@ VOCABULARY: dict[str, Kind] = {
             "scores": "without gradients: list of output, at (tensor of the batch delivered last), kind (numbers or classes), n, and sums over the batch: "
             "hits, hits_half (with the threshold 0.5 in place of 0), absolute, squared (differences), outside (values beyond 0 to 1)",
             "inner": "list per inner module called: path, class, calls, training, inputs and outputs (lists of [shape, dtype, device]), finite, "
-            "min, max, mean (of the first output, the mean of at most 65536 of its elements; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
+            "min, max, mean (of the first output, the mean of at most 65536 of its elements; None unless `inner_numbers`), dead ([first, following, of]: the one stretch of a layer's inputs, made by other layers, that is zero throughout; "
+            "from 8 and a quarter of them; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
             "inner_numbers": "whether inner statistics were taken in this call (first two calls with gradient, first two without)",
             "loader": "[pass id, position] of the batch delivered last before this call in this process, or None",
             "phase": "added by Trace: train if a backward reached its output, else eval if gradients were off or the call stands in validation, else unused",
@@ -265,6 +264,7 @@ VOCABULARY: dict[str, Kind] = {
             "rows_zero": "share of rows with an all-zero gradient",
             "output_grad": "gradient at the loss's own output, summed over a table: its coefficient in the root, the gradient scale included",
             "output_grad_largest": "the largest size of an element of that gradient",
+            "elements": "of a table of losses (reduction none), the gradients at its elements: low, high, positive and negative ([low, high] by label, zeros left out, or None), explained (what all losses, each times its gradient, sum up to); None otherwise",
         },
     ),
     # ------------------------------------------------------------------ backward
@@ -290,6 +290,7 @@ VOCABULARY: dict[str, Kind] = {
             "unregistered_leaves": "leaves reached in the graph that are in no known module and in no optimizer: shape, dtype, n. None if the graph was not walked (first two backwards per root only)",
             "unreached": "ids of trainable parameters of the roots whose forwards were reached that the graph does not reach; None if not walked",
             "tables": "shapes (B, 1) or (B,) of tensors from which a subtraction of something without gradient made (B, B); None if not walked",
+            "summed": "where the root is a whole table summed up, scaled at most: shape of the table, factor (the gradient at the sum); None otherwise or if not walked",
             "seconds": "duration",
             "raised": "exception class or None",
             "in_step": "True inside optimizer.step(closure)",

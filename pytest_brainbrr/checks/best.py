@@ -10,7 +10,7 @@ from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.best_pattern import HIGHER, LOWER, by_pattern, kept_under_another_name
 from pytest_brainbrr.checks.checkpoints import BEST, held
 from pytest_brainbrr.checks.feeds import validation_feeds, validation_passes
-from pytest_brainbrr.checks.kept import changed_best
+from pytest_brainbrr.checks.kept import changed_best, kept_worst
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -37,7 +37,8 @@ def judge_best(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]
         return [_wrong_way(choice) for choice in wrong[:1]]
     if told:
         return list(_by_files(traces, told=True))
-    return list(_by_files(traces, told=False))
+    worst = _kept(trace)
+    return [worst] if worst is not None else list(_by_files(traces, told=False))
 
 
 def _better(name: str) -> str | None:
@@ -97,6 +98,18 @@ def _by_files(traces: Mapping[str, Trace], *, told: bool) -> Iterable[Finding]:
     if not judged and not told:
         raise Vacuous("the number by which the best checkpoint is chosen could not be recognised")
     return []
+
+
+def _kept(trace: Trace) -> Finding | None:
+    """Return what is wrong with the best number that the last checkpoint keeps, if it is none."""
+    moments = _moments(trace)
+    if not trace.checkpoints or len(moments) < 2:
+        return None
+    last = trace.checkpoints[-1]
+    until = sum(start < last["n"] for start, _ in moments)
+    series = {name: values[:until] for name, values in _series(trace, moments).items() if len(values) == len(moments)}
+    lower = {name: bool(LOWER.search(name)) for name in series if LOWER.search(name) or HIGHER.search(name)}
+    return kept_worst(last["scalars"], {name: series[name] for name in lower}, lower)
 
 
 def _moments(trace: Trace) -> list[tuple[float, float]]:
@@ -330,7 +343,8 @@ CHECKS: tuple[Check, ...] = (
         cut=True,
         proves=(
             "The checkpoint named best was written after the better validations and not after the worse ones, by "
-            "the number it keeps. What a framework keeps, stops or slows down by goes the way that is better for it."
+            "the number it keeps; a number remembered as the best is not the worst of several. "
+            "What a framework keeps, stops or slows down by goes the way that is better for it."
         ),
         faults=(
             "comparison the wrong way round",

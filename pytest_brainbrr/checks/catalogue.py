@@ -23,11 +23,13 @@ from pytest_brainbrr.checks import (
     loaders,
     loss,
     loss_graph,
+    loss_sums,
     masks,
     memory,
     modes,
     optimizer,
     options,
+    owner,
     precision,
     progress,
     ranks,
@@ -58,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     *progress.CHECKS,
     *loss_graph.CHECKS,
     *loss.CHECKS,
+    *loss_sums.CHECKS,
     *class_weights.CHECKS,
     *masks.CHECKS,
     *backward.CHECKS,
@@ -97,6 +100,7 @@ CHECKS: tuple[Check, ...] = (
     *sensitivity.CHECKS,
     *variants.CHECKS,
     *canary.CHECKS,
+    *owner.CHECKS,
 )
 """Every check, in the order of the report. A new file of checks adds its own ``CHECKS`` here."""
 

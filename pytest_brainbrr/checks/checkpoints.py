@@ -223,6 +223,15 @@ def judge_atomic(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     written = [event for event in trace.checkpoints if event["atomic"] is not None]
     if not written:
         raise Vacuous("the run wrote no checkpoint")
+    bare = [event for event in written if event["atomic"] is False] if target.atomic else []
+    for event in bare[:1]:
+        text = "a checkpoint is written under its final name, though the target is declared to write it elsewhere first"
+        cause = "the file is opened where it will be read: a crash leaves half of it, which is then the newest"
+        hint = "write to a temporary name in the same folder, then os.replace it"
+        where = f"checkpoint {_kind(event)}"
+        yield Finding("checkpoint-atomic", where, "error", text, {"writer": event["writer"]}, cause, hint)
+    if bare:
+        return
     if not _relied_on(traces.get("resumed")):
         raise Vacuous("no run was seen that resumes from a checkpoint")
     risky = [event for event in written if event["overwrote"] and event["atomic"] is False and _resumable(event)]

@@ -14,6 +14,8 @@ from pytest_brainbrr.trace import Trace
 RARER = 1.5
 """How many times as frequent a class must be to be called so."""
 HEAVIER = 1.2
+LIGHT = 0.2
+"""Weight of a rare positive, in weights of a negative, that no recipe asks for (focal loss comes down to 1/3)."""
 LEAST = 32
 """Labels that must have been seen."""
 
@@ -21,7 +23,7 @@ LEAST = 32
 def judge_weights(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     """Weights of rare positives are not below 1, and those of rare classes not below those of frequent ones."""
     trace = traces["straight"]
-    known = [_of_positives(trace), _of_classes(trace)]
+    known = [_of_positives(trace), _by_hand(trace), _of_classes(trace)]
     if all(found is None for found in known):
         raise Vacuous("no loss with pos_weight, or with weights per class, was called")
     for found in known:
@@ -49,6 +51,37 @@ def _of_positives(trace: Trace) -> list[Finding] | None:
             hint="pos_weight = negatives / positives",
             share=sum(shares) / len(shares),
             pos_weight=heaviest,
+        )
+    ]
+
+
+def _by_hand(trace: Trace) -> list[Finding] | None:
+    """Look at tables of binary losses that were multiplied with a weight by class."""
+    grads = {event["call"]: event for event in trace.events("loss_grad")}
+    shares, ratios, function = [], [], ""
+    for loss in training_losses(trace):
+        elements = (grads.get(loss["call"]) or {}).get("elements") or {}
+        sides = [side for side in (elements.get("positive"), elements.get("negative")) if side]
+        if not loss["function"].startswith("binary_cross_entropy") or len(sides) < 2 or loss["positives"] is None:
+            continue
+        # Weights that differ within a class follow the prediction, as those of a focal loss do.
+        if all(abs(high - low) <= 1e-3 * abs(high) for low, high in sides) and sides[1][1]:
+            function = str(loss["function"])
+            shares.append(loss["positives"])
+            ratios.append(abs(sides[0][1] / sides[1][1]))
+    if not ratios:
+        return None
+    if sum(shares) / len(shares) >= 0.4 or max(ratios) >= LIGHT:
+        return []
+    return [
+        warning(
+            "positive-weight",
+            function,
+            "positives are rare, and each of them weighs much less than a negative",
+            cause="the ratio is upside down: positives / negatives instead of negatives / positives",
+            hint="weigh positives by negatives / positives",
+            share=sum(shares) / len(shares),
+            weight=max(ratios),
         )
     ]
 
@@ -90,8 +123,9 @@ CHECKS: tuple[Check, ...] = (
         "Rare classes are not weighted down.",
         "loss",
         judge_weights,
-        proves="pos_weight is at least 1 where positives are rare; weights of classes do not grow with their counts.",
-        faults=("pos_weight upside down", "class weights proportional to the counts"),
+        proves="pos_weight is at least 1 where positives are rare; weights of classes do not grow with their counts, "
+        "nor do those that a table of losses is multiplied with.",
+        faults=("pos_weight upside down", "weights by label upside down", "class weights proportional to the counts"),
         limits="A statistic of few batches: warns only. Weights of classes are judged where every rarer class weighs "
         "less, in cross_entropy and nll_loss with numbers of classes as targets.",
     ),

@@ -52,6 +52,7 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
                 cause="an overflow, a division by zero or a logarithm of zero in the loss or in a layer behind it",
                 hint="run once under torch.autograd.detect_anomaly() to find the first operation that gives NaN",
             )
+    yield from _dead_inputs(trace, target)
     zero = {
         identity: fact
         for identity, fact in expected.items()
@@ -70,6 +71,28 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
             cause="what it computes is multiplied by zero, clipped away or masked before the loss",
             hint="follow its output to the loss; a zero factor that never moves stops all learning here",
         )
+
+
+def _dead_inputs(trace: Trace, target: Target) -> Iterator[Finding]:
+    """Warn of layers of which a whole stretch of inputs is zero in every call: what made it never arrives."""
+    seen: dict[str, dict[int, list[int] | None]] = {}
+    for call in trace.train_calls:
+        if call["inner_numbers"]:
+            for inner in call["inner"] or []:
+                seen.setdefault(inner["path"], {})[call["step"]] = inner.get("dead")
+    for path, steps in seen.items():
+        # At two moments with a step between: what begins at zero has left it by then.
+        first, *others = list(steps.values())
+        if first and others and all(stretch == first for stretch in others) and not _declared(path, (*target.unused,)):
+            yield Finding(
+                "gradient-flow",
+                path,
+                "warning",
+                "a whole stretch of what this layer is given is zero in every call: its weights there never learn",
+                {"inputs": first[2], "zero": first[1] - first[0], "from": first[0]},
+                cause="a skip connection or branch is multiplied by zero, or left out of what is put together here",
+                hint="look at what is concatenated before this layer",
+            )
 
 
 def _untouched(path: str, members: list[dict[str, Any]], *, was_called: bool) -> Finding:
@@ -188,6 +211,7 @@ CHECKS: tuple[Check, ...] = (
         faults=(
             "`.detach()` or `.data` between encoder and head",
             "a branch that forward never uses",
+            "a skip connection multiplied by zero",
             "gradients that are never finite",
         ),
         limits="Parameters held by no optimizer are judged by other checks. A module that is never called in "

@@ -14,6 +14,8 @@ from pytest_brainbrr.trace import Trace
 
 BY_CHANCE = 1e-6
 """A coincidence less probable than this is none."""
+UNLIKELY = 1e-4
+"""As much as BY_CHANCE where an order is declared to be random."""
 ENOUGH = 16
 SHUFFLING = {"random", "distributed", "weighted"}
 
@@ -123,7 +125,9 @@ def judge_order(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     passes = _orders(trace)
     if not any(len(order) > 1 for _, _, order in passes):
         raise Vacuous("training samples carry no index: no watched loader, or an iterable data set")
-    found = list(_repeated(trace, passes))
+    found = list(_repeated(traces, target, passes))
+    if target.shuffled:
+        return [*found, *_in_order(passes)]
     loaders = {event["id"]: event for event in trace.events("loader")}
     ascending = [
         order[0]
@@ -156,7 +160,26 @@ def _orders(trace: Trace) -> list[tuple[dict[str, Any], int, list[int]]]:
     ]
 
 
-def _repeated(trace: Trace, passes: list[tuple[dict[str, Any], int, list[int]]]) -> Iterator[Finding]:
+def _in_order(passes: list[tuple[dict[str, Any], int, list[int]]]) -> Iterator[Finding]:
+    """Report samples declared to come in a random order that come in the data set's own."""
+    orders = [order for _, batches, order in passes if len(set(order)) > 1]
+    if orders and all(order == sorted(order) for order in orders):
+        chance = math.exp(-sum(math.lgamma(len(set(order)) + 1) for order in orders))
+        if chance < UNLIKELY:
+            text = "training reads its samples in the order of the data set, though they are declared to be shuffled"
+            cause = "shuffle is off, or the sampler sorts its indices"
+            evidence = {"passes": len(orders), "samples": len(orders[0])}
+            hint = "draw a random order for every epoch"
+            yield Finding("order-shuffled", "training loader", "error", text, evidence, cause, hint)
+
+
+def _repeated(
+    traces: Mapping[str, Trace], target: Target, passes: list[tuple[dict[str, Any], int, list[int]]]
+) -> Iterator[Finding]:
+    trace = traces["straight"]
+    if target.shuffled:
+        yield from _always_alike(trace, passes)
+        return
     loaders = {event["id"]: event for event in trace.events("loader")}
     lengths = {event["id"]: event["length"] for event in trace.events("dataset")}
     for (one, _, before), (other, _, after) in pairwise(passes):
@@ -177,6 +200,24 @@ def _repeated(trace: Trace, passes: list[tuple[dict[str, Any], int, list[int]]])
         return
 
 
+def _always_alike(trace: Trace, passes: list[tuple[dict[str, Any], int, list[int]]]) -> Iterator[Finding]:
+    """Report an order that is declared to change and is the same in every pass, whatever loader serves it."""
+    lengths = {event["id"]: event["length"] for event in trace.events("dataset")}
+    loaders = {event["id"]: event for event in trace.events("loader")}
+    sources = [loaders.get(event["loader"], {}).get("dataset") for event, _, _ in passes]
+    chance = 1.0
+    for (_, _, before), (_, _, after) in pairwise(passes):
+        shared = min(len(before), len(after))
+        if before[:shared] != after[:shared] or before == sorted(before):
+            return
+        chance *= _chance(lengths.get(sources[0]) or len(set(before)), shared)
+    if len(set(sources)) == 1 and chance < UNLIKELY:
+        text = "every epoch reads its samples in one and the same order, though they are declared to be shuffled"
+        cause = "the generator is seeded anew for every epoch, or the sampler is not told the number of the epoch"
+        hint = "let the order depend on the epoch"
+        yield Finding("order-changes", "training loader", "error", text, {"passes": len(passes)}, cause, hint)
+
+
 def _chance(samples: int, length: int) -> float:
     """Return how probable it is that two shuffles begin alike.
 
@@ -193,7 +234,7 @@ def judge_changes(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
     passes = _orders(trace)
     if len(passes) < 2:
         raise Vacuous("the run did not begin a second pass over a loader with indices")
-    return list(_repeated(trace, passes))
+    return list(_repeated(traces, target, passes))
 
 
 def judge_shuffled(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding]:

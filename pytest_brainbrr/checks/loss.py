@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.iterations import (
     Event,
+    Turn,
     argument,
     error,
     finite_number,
@@ -12,7 +13,6 @@ from pytest_brainbrr.checks.iterations import (
     optimizer_name,
     prediction,
     stepping,
-    turns,
     value_of,
     warning,
 )
@@ -24,8 +24,6 @@ ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", 
 LOGITS = frozenset({"binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "soft_margin_loss"})
 SQUASHED = frozenset({"SigmoidBackward0", "SoftmaxBackward0", "SafeSoftmaxBackward0"})
 SIGNED = LOGITS | {"binary_cross_entropy"}
-SURE = 1e-5
-"""Relative difference below which a root is the sum of the losses seen and nothing else."""
 
 
 def training_losses(trace: Trace) -> list[Event]:
@@ -35,7 +33,8 @@ def training_losses(trace: Trace) -> list[Event]:
     return [loss for loss in every if loss["call"] in reached] or [loss for loss in every if loss["grad_enabled"]]
 
 
-def _no_loss(trace: Trace) -> str:
+def no_loss(trace: Trace) -> str:
+    """Return why no loss was seen."""
     return trace.lost("losses") or "no loss function of torch.nn.functional was called: the loss is written by hand"
 
 
@@ -45,7 +44,7 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     judged = [loss for loss in trace.events("loss") if prediction(loss) and argument(loss, "target")]
     walked = [event for event in trace.events("backward") if event.get("tables") is not None]
     if not judged and not walked:
-        raise Vacuous(_no_loss(trace))
+        raise Vacuous(no_loss(trace))
     outputs = {tuple(fact["shape"]) for call in trace.train_calls for fact in call["outputs"]}
     tables = [tuple(shape) for event in walked for shape in event["tables"] if _matches(tuple(shape), outputs)]
     if tables:
@@ -75,7 +74,7 @@ def shapes_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
         if loss["function"] not in ELEMENTWISE or loss["function"] in told:
             continue
         one, two = list(given["shape"]), list(wanted["shape"])
-        if len(one) != len(two) and one and two and _product(_broadcast(one, two)) > max(_product(one), _product(two)):
+        if len(one) != len(two) and one and two and product(_broadcast(one, two)) > max(product(one), product(two)):
             told.add(loss["function"])
             yield error(
                 "loss-shapes",
@@ -100,7 +99,8 @@ def _broadcast(one: list[int], two: list[int]) -> list[int]:
     return [max(a, b) for a, b in zip(*padded, strict=True)]
 
 
-def _product(shape: list[int]) -> int:
+def product(shape: list[int]) -> int:
+    """Return how many elements a tensor of this shape has."""
     result = 1
     for size in shape:
         result *= size
@@ -112,7 +112,7 @@ def input_kind(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     trace = traces["straight"]
     judged = [loss for loss in training_losses(trace) if prediction(loss)]
     if not judged:
-        raise Vacuous(_no_loss(trace))
+        raise Vacuous(no_loss(trace))
     by_function: dict[str, list[Event]] = {}
     for loss in judged:
         by_function.setdefault(loss["function"], []).append(loss)
@@ -195,7 +195,7 @@ def targets_fit(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding
     )
 
 
-def _explained(
+def explained(
     backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event], close: float = 1e-3
 ) -> list[float] | None:
     """Return the coefficients of the losses if the root is nothing but their weighted sum; None if more, or unknown."""
@@ -206,11 +206,37 @@ def _explained(
     for number in backward["losses"]:
         coefficient = (grads.get(number) or {}).get("output_grad")
         value = value_of(losses.get(number))
-        if not finite_number(coefficient) or not finite_number(value) or losses[number]["reduction"] == "none":
+        if not finite_number(coefficient) or not finite_number(value):
             return None
+        if losses[number]["reduction"] == "none":
+            elements = (grads.get(number) or {}).get("elements")
+            if not elements or not finite_number(elements["explained"]):
+                return None
+            total += elements["explained"]
+            coefficients.append(_one_sign(elements))
+            continue
         total += coefficient * value
         coefficients.append(coefficient)
     return coefficients if abs(total - root) <= close * max(abs(root), 1e-12) else None
+
+
+def _one_sign(elements: Event) -> float:
+    """Return the weight furthest from zero if all losses of a table have weights of one sign, else 0."""
+    if elements["low"] >= 0:
+        return float(elements["high"])
+    return float(elements["low"]) if elements["high"] <= 0 else 0.0
+
+
+def _weighed(found: Mapping[str, list[Turn]], grads: Mapping[int, Event]) -> bool:
+    """Return whether losses of a table count differently: by rewards, which may all be below zero, or by class."""
+    elements = [
+        (grads.get(number) or {}).get("elements")
+        for own in found.values()
+        for turn in own
+        for backward in turn.backwards
+        for number in backward["losses"]
+    ]
+    return any(one and one["high"] - one["low"] > 1e-3 * abs(one["low"]) for one in elements)
 
 
 def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
@@ -229,7 +255,7 @@ def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     # Adversarial training lowers a loss in one optimizer and raises it in another.
     if ascending and len(ascending) == len(signs):
         maximize = any(group.get("maximize") for turn in found[ascending[0]] for group in turn.step["groups"])
-        yield error(
+        yield (warning if _weighed(found, grads) else error)(
             "loss-direction",
             optimizer_name(trace, ascending[0]),
             "every step raises the loss instead of lowering it",
@@ -267,7 +293,7 @@ def _first_update_ascends(step: Event) -> bool:
 
 def _sign(backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]) -> int:
     """Return 1 if this backward lowers the known losses, -1 if it raises them, 0 if that is not known."""
-    coefficients = _explained(backward, grads, losses)
+    coefficients = explained(backward, grads, losses)
     if coefficients is None:
         return _sign_by_labels(backward, grads, losses)
     if all(value > 0 for value in coefficients):
@@ -290,75 +316,6 @@ def _sign_by_labels(backward: Event, grads: Mapping[int, Event], losses: Mapping
     if (below is None or below > 0) and (above is None or above < 0) and (below or above):
         return -1
     return 1 if (below is None or below < 0) and (above is None or above > 0) and (below or above) else 0
-
-
-def summed(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
-    """A loss summed over the batch is divided before backward."""
-    trace = traces["straight"]
-    losses, grads = loss_calls(trace), {event["call"]: event for event in trace.events("loss_grad")}
-    reached = [
-        (backward, number) for backward in trace.events("backward") for number in backward["losses"] if number in losses
-    ]
-    if not reached:
-        raise Vacuous(_no_loss(trace))
-    table = next((found for backward, _ in reached if (found := _summed_table(trace, backward, grads, losses))), None)
-    if table is not None:
-        yield table
-        return
-    if any(_explained(backward, grads, losses, SURE) is None for backward, _ in reached):
-        raise Vacuous("the losses are not all of the root: a sum of terms is one objective of its author's making")
-    for backward, number in reached:
-        loss, coefficient = losses[number], (grads.get(number) or {}).get("output_grad")
-        rows = (prediction(loss) or {}).get("shape") or [1]
-        if loss["reduction"] != "sum" or not finite_number(coefficient) or _product(rows) < 2:
-            continue
-        if abs(abs(coefficient) / (backward["scale"] or 1.0) - 1.0) < 1e-6:
-            yield warning(
-                "loss-summed",
-                loss["function"],
-                "the loss is a sum over the batch that nobody divides: the gradient grows with the batch",
-                cause="reduction='sum' with a learning rate made for a mean",
-                hint="use reduction='mean', or divide by the number of samples",
-                elements=_product(rows),
-            )
-            return
-
-
-def _summed_table(
-    trace: Trace, backward: Event, grads: Mapping[int, Event], losses: Mapping[int, Event]
-) -> Finding | None:
-    """Warn of a table of losses, one per element, of which those that a mask lets through are summed and not divided.
-
-    Each counts with a coefficient of 1, or of what is left where micro-batches are accumulated, and nothing is added.
-    """
-    if len(backward["losses"]) != 1:
-        return None
-    loss = losses[backward["losses"][0]]
-    grad, shape = grads.get(loss["call"]) or {}, list((loss["output"] or {}).get("shape") or [])
-    numbers = (
-        grad.get("output_grad_largest"),
-        grad.get("output_grad"),
-        (backward["root"] or {}).get("mean"),
-        (loss["output"] or {}).get("mean"),
-    )
-    if loss["reduction"] != "none" or not shape or shape[0] < 2 or not all(map(finite_number, numbers)):
-        return None
-    largest, total, root, mean = (float(number or 0) for number in numbers)
-    factor = largest / (backward["scale"] or 1.0)
-    parts = round(1 / factor) if factor > 0 else 0
-    micro = max((len(turn.backwards) for found in turns(trace).values() for turn in found), default=1)
-    if parts not in {1, micro} or abs(factor * parts - 1) > 1e-6 or total < 2 * largest:
-        return None
-    if abs(root) > abs(mean) * _product(shape) * largest * (1 + SURE):
-        return None  # something is added
-    return warning(
-        "loss-summed",
-        loss["function"],
-        "the losses of all elements are summed and nobody divides: the gradient grows with the batch",
-        cause="`(loss * mask).sum()` without a division by `mask.sum()`",
-        hint="divide by the number of elements that count",
-        elements=round(total / largest),
-    )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -398,14 +355,5 @@ CHECKS: tuple[Check, ...] = (
         proves="Lowest and highest target of every call.",
         faults=("labels coded -1 and 1", "class numbers as targets"),
         limits="Targets slightly outside only warn.",
-    ),
-    Check(
-        "loss-summed",
-        "A summed loss is divided before backward.",
-        "loss",
-        summed,
-        proves="The coefficient of a summed loss that is all of the root is not 1.",
-        faults=("reduction='sum'", "(loss * mask).sum() without a division"),
-        limits="Warns only: some objectives are sums on purpose.",
     ),
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.iterations import (
+    Event,
     error,
     finite_number,
     no_steps,
@@ -140,6 +141,7 @@ def sane(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
 def _decayed(trace: Trace) -> Iterator[Finding]:
     """Warn of weight decay on all vectors of an optimizer and on none of its matrices."""
     for optimizer, found in turns(trace).items():
+        yield from _marked(trace, optimizer, found[0].step)
         dims: dict[bool, set[bool]] = {True: set(), False: set()}
         for fact in found[0].step["parameters"]:
             shape = trace.parameters.get(fact["id"], {}).get("shape")
@@ -154,6 +156,27 @@ def _decayed(trace: Trace) -> Iterator[Finding]:
                 cause="the two parameter groups are swapped",
                 hint="decay what has two dimensions or more",
             )
+
+
+def _marked(trace: Trace, optimizer: str, step: Event) -> Iterator[Finding]:
+    """Warn of parameters that their model marks to be left out of weight decay, and that groups made for it put in."""
+    decays = [finite_number(value) and value > 0 for value in (group.get("weight_decay") for group in step["groups"])]
+    marked = {
+        fact["id"]: decays[fact["group"]]
+        for fact in step["parameters"]
+        if trace.parameters.get(fact["id"], {}).get("no_decay")
+    }
+    # Who makes no groups at all may not care; who does has decided about each parameter.
+    if any(marked.values()) and not all(decays):
+        yield warning(
+            "optimizer-options",
+            optimizer_name(trace, optimizer) + ".weight_decay",
+            "weight decay falls on parameters that their model marks to be left out of it",
+            cause="the groups go by name or shape and do not ask for the mark (_no_weight_decay)",
+            hint="put marked parameters into the group without decay: state-space layers lose their memory otherwise",
+            parameters=sum(marked.values()),
+            marked=len(marked),
+        )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -177,7 +200,14 @@ CHECKS: tuple[Check, ...] = (
         "optimizer",
         sane,
         proves="Weight decay, eps and learning rate of the steps.",
-        faults=("weight_decay=10", "eps=1.0", "lr=1 for Adam", "betas swapped", "decay on biases only"),
+        faults=(
+            "weight_decay=10",
+            "eps=1.0",
+            "lr=1 for Adam",
+            "betas swapped",
+            "decay on biases only",
+            "decay on what is marked to be left out",
+        ),
         limits="Warns only.",
     ),
 )

@@ -9,6 +9,9 @@ from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
 
+FLOOR_STEPS, FALLEN = 3, 20.0
+"""Equal rates at the end of a run, below this part of the highest one, are a schedule that is over."""
+
 
 def _outer(trace: Trace) -> dict[str, Event]:
     """Return the schedulers that no other one steps, by id.
@@ -198,6 +201,17 @@ def pace(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             continue
         rates = [turn.step["groups"][0].get("lr") for turn in turns(trace).get(schedule["optimizer"], [])]
         known = [rate for rate in rates if finite_number(rate) and rate > 0]
+        if len(known) > FLOOR_STEPS and len(set(known[-FLOOR_STEPS:])) == 1 and known[-1] < max(known) / FALLEN:
+            yield warning(
+                "schedule-pace",
+                schedule["class"],
+                "the learning rate fell to a floor within a few steps and stays there while training goes on",
+                cause="the schedule's length is counted in epochs, or in fewer steps than are taken",
+                hint="give the schedule the number of steps that are taken",
+                highest=max(known),
+                floor=known[-1],
+            )
+            continue
         planned = schedule["options"].get("total_steps") or schedule["options"].get("total_iters") or end
         short = finite_number(planned) and planned <= len(attempts) + 1
         if (
@@ -256,7 +270,12 @@ CHECKS: tuple[Check, ...] = (
         "schedule",
         pace,
         proves="At most one schedule step per optimizer step, and none beyond T_max.",
-        faults=("an epoch schedule stepped per batch", "a step schedule stepped per epoch", "stepped in two places"),
-        limits="A very steep decay only warns.",
+        faults=(
+            "a horizon counted in epochs",
+            "an epoch schedule stepped per batch",
+            "a step schedule stepped per epoch",
+            "stepped in two places",
+        ),
+        limits="A very steep decay only warns, and so does a floor that is reached early.",
     ),
 )

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
+from pytest_brainbrr.checks.iterations import declared
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -30,6 +31,7 @@ def judge_weight_changes(traces: Mapping[str, Trace], target: Target) -> Iterato
     yield from _still(trace, target, moved)
     yield from _stopped(trace)
     yield from _frozen(trace, target, moved)
+    yield from _resting(trace, target, moved)
     yield from _buffers(trace, {identity for state in states for identity in state["moved_buffers"]})
 
 
@@ -161,6 +163,31 @@ def _frozen(trace: Trace, target: Target, moved: set[str]) -> Iterator[Finding]:
             )
 
 
+def _resting(trace: Trace, target: Target, moved: set[str]) -> Iterator[Finding]:
+    """Report what is declared to learn and cannot: it needs no gradient, or no optimizer holds it."""
+    optimized = trace.optimized
+    models = {trace.parameters[identity]["model"] for identity in optimized if identity in trace.parameters}
+    resting = {
+        identity: fact
+        for identity, fact in trace.parameters.items()
+        if identity not in moved
+        and fact["model"] in models
+        and not (fact["requires_grad"] and identity in optimized)
+        and declared(fact["name"], target.trained)
+        and not declared(fact["name"], (*target.frozen, *target.unused))
+    }
+    for path, members in _by_top(resting, trace.parameters).items():
+        yield Finding(
+            "weight-changes",
+            path,
+            "error",
+            "is declared to learn, but is frozen or in no optimizer",
+            {"parameters": [fact["name"] for fact in members][:8], "count": len(members)},
+            cause="requires_grad=False is left over from fine-tuning, or the optimizer's groups leave it out",
+            hint="unfreeze it before the optimizer is built, and give the optimizer every parameter",
+        )
+
+
 def _buffers(trace: Trace, moved: set[str]) -> Iterator[Finding]:
     """Judge the batch counters of normalization layers that were called in training mode."""
     modes: dict[tuple[str | None, str], set[bool]] = {}
@@ -221,9 +248,10 @@ CHECKS: tuple[Check, ...] = (
             "zero_grad between backward and step",
             "half precision with updates below its resolution",
             "optimizer.step() never reached",
+            "a frozen part that is declared to learn",
         ),
-        limits="A parameter in no optimizer, of a network no part of which is optimized, is left alone. While "
-        "the learning "
-        "rate still rises, weights that do not move yet are not judged.",
+        limits="What needs no gradient is judged only where it is declared in `Target.trained`. A parameter in no "
+        "optimizer, of a network no part of which is optimized, is left alone. While the learning rate still rises, "
+        "weights that do not move yet are not judged.",
     ),
 )

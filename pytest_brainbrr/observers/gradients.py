@@ -19,6 +19,8 @@ from pytest_brainbrr.observers.modules import OUTPUT, Modules
 from pytest_brainbrr.observers.tensors import facts, plain, short, tensor_leaves
 
 WALKS = 4
+FACTORS = ("Div", "Mul", "Neg", "ToCopy", "View", "Reshape", "Squeeze", "Unsqueeze", "Clone", "Alias")
+"""Operations that leave a number what it is, but for a factor."""
 MAX_NODES = 200_000
 NEAR = 300
 """Nodes between a loss and the outputs of the model, at most."""
@@ -78,6 +80,17 @@ def _tables(roots: list[Tensor]) -> list[list[int]]:
             seen.update(following)
             nodes += following
     return found
+
+
+def _sum_of(node: Any) -> Any:
+    """Return the node that sums a whole table up, if nothing but factors lies between it and the root; else None."""
+    for _ in range(16):
+        if node is None or node.name().startswith("SumBackward0"):
+            break
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        factor = node.name().rstrip("0123456789").removesuffix("Backward") in FACTORS
+        node = parents[0] if factor and len(parents) == 1 else None
+    return node
 
 
 def _table(node: Any) -> list[int] | None:
@@ -227,12 +240,33 @@ class Gradients:
             "unregistered_leaves": None,
             "unreached": None,
             "tables": None,
+            "summed": None,
         }
         self.calls += 1
         if root is not None and root.grad_fn is not None and self._walks < WALKS:
             self._walks += 1
             event.update(self._walk(roots))
+            self._follow_sum(root, event)
         return event
+
+    def _follow_sum(self, root: Tensor, event: dict[str, Any]) -> None:
+        """Learn with which factor the sum of a table that makes up the root is taken."""
+        node = _sum_of(root.grad_fn)
+        if node is None:
+            return
+        parent, place = node.next_functions[0]
+        if not hasattr(parent, "_input_metadata"):
+            return
+        shape = [int(size) for size in parent._input_metadata[place].shape]
+
+        found: dict[str, Any] = {"shape": shape, "factor": None}
+        event["summed"] = found
+
+        def arrived(grads: Any) -> None:
+            if isinstance(grads[0], Tensor) and plain(grads[0]) and grads[0].numel() == 1:
+                found["factor"] = float(grads[0].detach())
+
+        node.register_prehook(arrived)
 
     def _walk(self, roots: list[Tensor]) -> dict[str, Any]:
         nodes = [root.grad_fn for root in roots if root.grad_fn is not None]

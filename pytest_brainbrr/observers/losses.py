@@ -43,6 +43,8 @@ MOST_CLASSES = 64
 """Classes whose weights are compared with their counts."""
 INPUTS = ("input", "log_probs", "anchor", "input1")
 TARGETS = ("target", "targets")
+MAX_TABLE = 1 << 20
+"""Larger tables of losses are not copied."""
 SAME_NUMBERS = (
     "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "ToCopy", "Permute", "Transpose", "T", "Slice",
     "Select", "Alias", "Clone", "Expand",
@@ -101,12 +103,12 @@ class Losses:
         self.calls += 1
         if grad and isinstance(result, Tensor) and result.requires_grad:
             watch.shared["losses"] = watch.shared.get("losses", 0) + 1
-        mask = _mask(value, target)
-        coefficient: list[float] = []
+        mask, reduction = _mask(value, target), _reduction(given, signature)
+        weights: dict[str, Any] = {}
         if value is not None and value.grad_fn is not None:
-            self._follow(number, value, mask, coefficient)
+            self._follow(number, value, mask, weights)
             if isinstance(result, Tensor) and result.grad_fn is not None:
-                self._weigh(result, coefficient)
+                self._weigh(result, mask, weights, table=reduction == "none")
         if isinstance(result, Tensor) and result.grad_fn is not None:
             watch.shared.setdefault("graphs", []).append(weakref.ref(result))
         split: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -119,7 +121,7 @@ class Losses:
             by=caller(),
             inside=self._inside_of(),
             args=[{**facts(tensor, key), "made_by": _made_by(tensor)} for key, tensor in tensors.items()],
-            reduction=_reduction(given, signature),
+            reduction=reduction,
             options={
                 key: item
                 for key, item in given.items()
@@ -181,22 +183,26 @@ class Losses:
                     return [epoch, position, at]
         return None
 
-    def _weigh(self, result: Tensor, coefficient: list[float]) -> None:
-        """Learn the gradient at the loss itself, summed over a table: its coefficient in the root of the backward."""
+    def _weigh(self, result: Tensor, mask: Tensor | None, weights: dict[str, Any], *, table: bool) -> None:
+        """Learn the gradient at the loss itself: its coefficient in the root of the backward, of each of a table's."""
         watch, place, node = self.watch, result.output_nr, result.grad_fn
         assert node is not None
+        # A copy, as long as the graph lives: what is summed up later may be changed in place.
+        values = result.detach().clone() if table and plain(result) and result.numel() <= MAX_TABLE else None
 
         def arrived(grads: Any) -> None:
             gradient = grads[place] if place < len(grads) else None
-            if watch.busy or not watch.active or not isinstance(gradient, Tensor):
+            if watch.busy or not watch.active or not isinstance(gradient, Tensor) or not plain(gradient):
                 return
-            if plain(gradient):
-                given = gradient.detach().float()
-                coefficient[:] = [given.sum().item(), (given.abs().max() if given.numel() else given.sum()).item()]
+            gradient = gradient.detach().float()
+            weights["sum"] = gradient.sum().item()
+            weights["largest"] = gradient.abs().max().item() if gradient.numel() else 0.0
+            if values is not None and gradient.shape == values.shape and gradient.numel():
+                weights["elements"] = _elements(gradient, values, mask)
 
         node.register_prehook(arrived)
 
-    def _follow(self, number: int, value: Tensor, mask: Tensor | None, coefficient: list[float]) -> None:
+    def _follow(self, number: int, value: Tensor, mask: Tensor | None, weights: dict[str, Any]) -> None:
         """Look at the gradient when it passes the node that made the input."""
         watch, place, shape = self.watch, value.output_nr, value.shape
         node = value.grad_fn
@@ -223,8 +229,9 @@ class Losses:
                     positive_mean=split[1],
                     negative_mean=split[2],
                     rows_zero=(rows == 0).all(dim=1).float().mean().item(),
-                    output_grad=coefficient[0] if coefficient else None,
-                    output_grad_largest=coefficient[1] if coefficient else None,
+                    output_grad=weights.get("sum"),
+                    output_grad_largest=weights.get("largest"),
+                    elements=weights.get("elements"),
                 )
 
         node.register_prehook(arrived)
@@ -295,6 +302,19 @@ def _split(value: Tensor, mask: Tensor) -> tuple[float | None, float | None, flo
         float(inside) / count if count else None,
         float(outside) / (total - count) if count < total else None,
     )
+
+
+def _elements(gradient: Tensor, values: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    """Return what each loss of a table weighs in the root: the range, that by label, and what all make together."""
+    low, high = (float(edge) for edge in torch.aminmax(gradient))
+    found: dict[str, Any] = {"low": low, "high": high, "explained": float((gradient * values).sum())}
+    for name, wanted in (("positive", True), ("negative", False)):
+        # Places of weight zero are left out, as padding is.
+        kept = (
+            gradient[(mask == wanted) & (gradient != 0)] if mask is not None and mask.shape == gradient.shape else None
+        )
+        found[name] = [float(edge) for edge in torch.aminmax(kept)] if kept is not None and kept.numel() else None
+    return found
 
 
 def _reduction(given: dict[str, Any], signature: Any) -> str | None:

@@ -260,6 +260,8 @@ class Models:
             "finite": None,
             "owner": type(owner).__name__ if owner is not None else None,
             "parametrized": ".parametrizations." in f".{name}",
+            # The mark that state-space layers put on what must not decay.
+            "no_decay": bool(getattr(parameter, "_no_weight_decay", False)),
             "hooks": [
                 getattr(hook, "__name__", type(hook).__name__) for hook in (parameter._backward_hooks or {}).values()
             ],

@@ -25,6 +25,9 @@ NUMBERED_CALLS = 2
 FOLLOWED_CALLS = 16
 OUTPUT = "pytest_brainbrr.output"
 """Key in the metadata of the graph node that made an output of a watched call."""
+NUMBERS = ("finite", "min", "max", "mean", "dead")
+"""What is known of inner modules in the first calls only."""
+LEAST_DEAD = 8
 RANDOM = ("Dropout", "RReLU", "DropPath", "StochasticDepth")
 
 
@@ -35,6 +38,8 @@ class Call:
         self.module_id, self.number, self.began = id(module), number, time.perf_counter()
         self.inputs: list[dict[str, Any]] = []
         self.inner: dict[int, dict[str, Any]] = {}
+        self.live: dict[int, Any] = {}
+        """Per module: which of the features it was given were ever other than zero in this call."""
         self.order: list[dict[str, Any]] = []
         self.numbers = False
         self.event: dict[str, Any] = {}
@@ -194,7 +199,7 @@ class Modules:
         for at, tensor in tensors:
             self._follow(call.number, tensor, at)
         key = (call.event["model"] or type(module).__name__, call.event["grad_enabled"], module.training)
-        shapes = [{**fact, "finite": None, "min": None, "max": None, "mean": None} for fact in call.order]
+        shapes = [{**fact, **dict.fromkeys(NUMBERS)} for fact in call.order]
         same = not call.numbers and self._last_inner.get(key) == shapes
         self._last_inner[key] = shapes
         self.watch.emit(
@@ -269,10 +274,30 @@ class Modules:
 
     # ------------------------------------------------------------------ inner calls
 
+    def _dead(self, call: Call, module: nn.Module, args: Any) -> list[int] | None:
+        """Return the stretch of a layer's inputs that was zero in every row so far, where other layers made them."""
+        weight = module._parameters.get("weight")
+        given = args[0] if args and isinstance(args[0], Tensor) else None
+        if weight is None or weight.dim() < 2 or given is None or not given.requires_grad or not plain(given):
+            return None
+        # What data hold is not judged: empty columns are usual there, and data need no gradient.
+        axis = 1 if type(module).__name__.startswith("Conv") else -1
+        if given.dim() < 2 or given.shape[axis] < 2 * LEAST_DEAD or given.numel() == 0:
+            return None
+        rows = given.detach().movedim(axis, -1).reshape(-1, given.shape[axis])
+        live = (rows != 0).any(dim=0)
+        before = call.live.get(id(module))
+        if before is not None and before.shape == live.shape:
+            live |= before
+        call.live[id(module)] = live
+        return _stretch(live.tolist())
+
     def _inner(self, call: Call, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         fact = call.inner.get(id(module))
         if fact is not None:
             fact["calls"] += 1
+            if fact["dead"] is not None:
+                fact["dead"] = self._dead(call, module, args)
             return
         identity = call.event["model"] or ""
         path = self.paths.get(identity, {}).get(id(module))
@@ -293,6 +318,7 @@ class Modules:
             "min": None,
             "max": None,
             "mean": None,
+            "dead": self._dead(call, module, args) if call.numbers and call.event["grad_enabled"] else None,
         }
         if call.numbers and outputs and _countable(outputs[0][1]):
             value = outputs[0][1].detach()
@@ -304,6 +330,18 @@ class Modules:
             fact["finite"] = all(-float("inf") < number < float("inf") for number in numbers[:2])
         call.inner[id(module)] = fact
         call.order.append(fact)
+
+
+def _stretch(live: list[bool]) -> list[int] | None:
+    """Return first and following place of a single dead stretch, and how many places there are, if it is a large one.
+
+    >>> _stretch([True] * 8 + [False] * 8), _stretch([True, False] * 8), _stretch([False] * 8)
+    ([8, 16, 16], None, None)
+    """
+    dead = [place for place, moves in enumerate(live) if not moves]
+    if not LEAST_DEAD <= len(dead) < len(live) or 4 * len(dead) < len(live) or dead[-1] - dead[0] >= len(dead):
+        return None
+    return [dead[0], dead[-1] + 1, len(live)]
 
 
 def _raised(output: Any) -> str | None:

@@ -1,12 +1,14 @@
 """brainbrr's encoders as targets: every registered one is in the matrix, and its real trainer passes."""
 
 import importlib.metadata
+import json
 from pathlib import Path
 
 import pytest
 
 from brainbrr.config import load_config
 from pytest_brainbrr import encoders
+from pytest_brainbrr.canary import write_canary
 from pytest_brainbrr.checks.base import ITSELF
 
 
@@ -58,3 +60,50 @@ def test_why_there_is_no_cuda_is_a_sentence() -> None:
     assert (reason is None) == torch.cuda.is_available()
     if reason is not None:
         assert reason.startswith("torch ")
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "declared"),
+    [
+        ("run: {name: x}", (), True),
+        ("windows: {length_s: 60}\npreprocessing: {rate_hz: 256.0}", (), True),
+        ("windows: {length_s: 30}", (), False),
+        ("windows: {length_s: 30}", ("windows.length_s=60",), True),
+        ("run: {name: x}", ("preprocessing.rate_hz=128",), False),
+        ("no: [mapping", (), True),
+    ],
+)
+def test_shapes_are_declared_for_the_production_window_only(
+    tmp_path: Path, text: str, extra: tuple[str, ...], declared: bool
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    target = encoders.config_target(path, extra)
+    assert (target.input_shape is not None) is declared
+    assert bool(target.inner_shapes) is declared
+
+
+@pytest.mark.parametrize(
+    ("record", "lines", "wrong"),
+    [
+        ({"smoke": True, "train": {"recordings_used": 3}}, ['{"smoke": true}'], 0),
+        ({"smoke": False, "train": {"recordings_used": 3}}, ['{"smoke": true}'], 1),
+        ({"smoke": True, "train": {"recordings_used": 9}}, ['{"smoke": true}', '{"loss": 1}'], 2),
+    ],
+)
+def test_what_a_smoke_run_left_is_verified(
+    tmp_path: Path, record: dict[str, object], lines: list[str], wrong: int
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"environment": {"BGB_LIMIT_FILES": "3"}, **record}))
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join(lines))
+    assert len(list(encoders.verify(tmp_path))) == wrong
+
+
+def test_recordings_without_seizures_hold_none(tmp_path: Path) -> None:
+    write_canary(tmp_path, seizures=False)
+    labels = [path.read_text() for path in tmp_path.rglob("*.csv_bi")]
+    assert len(labels) == len(list(tmp_path.rglob("*.edf"))) > 1
+    assert not any("seiz" in text for text in labels)
+    write_canary(tmp_path / "normal")
+    assert any("seiz" in path.read_text() for path in (tmp_path / "normal").rglob("*.csv_bi"))

@@ -117,6 +117,7 @@ NEAR_MISSES = {
     "held-out-apart": "cross-validation",
     "no-positives": "base-bare",
     "non-finite-said": "base-bare",
+    "run-verified": "base-ours-tcn",
     "canary-signal": "base-ours-tcn",
     "canary-labels": "base-ours-unet",
 }

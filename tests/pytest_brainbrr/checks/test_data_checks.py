@@ -15,9 +15,9 @@ CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
 TARGET = Target("any", train=print)
 
 
-def judge(check, story, **others):
+def judge(check, story, *, target=TARGET, **others):
     traces = {"straight": story.trace(), **{plan: other.trace() for plan, other in others.items()}}
-    return list(CHECKS[check].judge(traces, TARGET))
+    return list(CHECKS[check].judge(traces, target))
 
 
 def wheres(findings):
@@ -433,14 +433,26 @@ def test_several_steps_on_one_batch_in_turn_are_healthy():
     assert judge("batches-advance", story) == []
 
 
-def two_epochs(second, *, kind="random", epochs=(None, None), length=10):
+def two_epochs(second, *, first=(3, 7, 1, 0, 9, 2, 4, 6, 5, 8), kind="random", epochs=(None, None), length=10):
     story = Story()
     story.dataset(length=length), story.loader(sampler_kind=kind)
-    for number, order in enumerate(([3, 7, 1, 0, 9, 2, 4, 6, 5, 8], second), 1):
+    for number, order in enumerate((list(first), second), 1):
         story.begin("l1", number, sampler_epoch=epochs[number - 1])
         for place in range(0, len(order), 2):
             story.train(order[place : place + 2], place // 2, epoch=f"l1-i{number}")
     return story
+
+
+def test_orders_declared_to_be_shuffled_need_no_known_sampler():
+    shuffled = Target("any", train=print, shuffled=True)
+    again, ascending = [3, 7, 1, 0, 9, 2, 4, 6, 5, 8], sorted(range(10))
+    repeated = two_epochs(again, kind="custom")
+    assert wheres(judge("order-changes", repeated, target=shuffled)) == [("training loader", "error")]
+    assert judge("order-changes", two_epochs(again[::-1], kind="custom"), target=shuffled) == []
+    in_order = two_epochs(ascending, kind="custom", first=ascending)
+    assert wheres(judge("order-shuffled", in_order, target=shuffled)) == [("training loader", "error")]
+    assert judge("order-shuffled", two_epochs([1, 4], kind="custom", first=[2, 8]), target=shuffled) == []
+    assert judge("order-shuffled", repeated, target=shuffled) == []
 
 
 def test_shuffled_order_that_repeats_fails_where_it_should_change():

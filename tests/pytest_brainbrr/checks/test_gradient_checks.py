@@ -2,6 +2,8 @@
 
 from training_traces import Story, module, only, outcome, passed, vacuous
 
+from pytest_brainbrr.targets import Target
+
 NONE = {"grad": "none", "grad_norm": None}
 
 
@@ -114,3 +116,53 @@ def test_counters_are_those_of_the_model_that_was_called():
 
 def test_counters_seen_once_are_not_judged():
     assert counted({"m1"}, looks=1) == []
+
+
+def fed(*stretches, between=True):
+    """A layer of which these stretches of inputs were zero, call by call, with steps between or not."""
+    story = Story()
+    story.optimizer()
+    for dead in stretches:
+        inner = [{"path": "encoder", "training": True, "dead": dead}, {"path": "head", "training": True}]
+        story.backward([story.forward(inner=inner)])
+        if between:
+            story.stepped()
+    story.stepped()
+    story.ended()
+    return story
+
+
+def test_inputs_that_are_always_zero():
+    found = only("gradient-flow", fed([8, 16, 16], [8, 16, 16]))
+    assert (found.where, found.severity) == ("encoder", "warning")
+    assert found.evidence == {"inputs": 16, "zero": 8, "from": 8}
+
+
+def test_inputs_that_begin_at_zero():
+    assert passed("gradient-flow", fed([8, 16, 16], None))
+    assert passed("gradient-flow", fed([8, 16, 16], [8, 16, 16], between=False))
+
+
+def frozen_encoder(*, held=False):
+    """A loop whose encoder needs no gradient, in the optimizer or not."""
+    story = Story(each={"encoder.weight": {"requires_grad": False}})
+    story.optimizer(parameters=["p0", "p1"] if held else ["p1"])
+    story.weights("first_forward", moved=())
+    for _ in range(3):
+        story.backward([story.forward()], touched=["p1"])
+        story.stepped(parameters=["p1"])
+    story.weights("end", moved=["p1"])
+    story.ended()
+    return story
+
+
+def test_what_is_declared_to_learn_may_not_be_frozen():
+    def target(**facts):
+        return Target("any", train=print, **facts)
+
+    for held in (False, True):
+        story = frozen_encoder(held=held)
+        assert only("weight-changes", story, target=target(trained=["*"])).where == "encoder"
+        assert passed("weight-changes", story)
+        assert passed("weight-changes", story, target=target(trained=["head.*"]))
+        assert passed("weight-changes", story, target=target(trained=["*"], frozen=["encoder.*"]))

@@ -4,7 +4,7 @@ import pytest
 from training_traces import Story, fact, only, outcome, passed, trained, vacuous
 
 
-def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reached=True, other=0.0, **loss):
+def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reached=True, other=0.0, back=None, **loss):
     """A loop whose loss calls have the given facts; the root is ``coefficient`` times the loss plus ``other``."""
     story = story or Story()
     story.optimizer()
@@ -12,7 +12,11 @@ def losses(story=None, steps=3, *, coefficient=1.0, sign=1.0, options=None, reac
         call = story.forward()
         number = story.loss(source=call, **loss)
         story.backward(
-            [call], [number] if reached else [], root=0.7 * coefficient * sign + other, coefficient=coefficient * sign
+            [call],
+            [number] if reached else [],
+            root=0.7 * coefficient * sign + other,
+            coefficient=coefficient * sign,
+            **(back or {}),
         )
         story.stepped(**(options or {}))
     story.ended()
@@ -89,6 +93,22 @@ def test_a_flipped_sign():
     found = only("loss-direction", losses(sign=-1.0))
     assert found.cause == "the sign of the loss is flipped before backward"
     assert passed("loss-direction", losses())
+
+
+def weighed(low, high, explained=0.7, **sides):
+    return {"elements": {"low": low, "high": high, "explained": explained, "positive": None, "negative": None, **sides}}
+
+
+def test_a_flipped_sign_of_a_table_of_losses():
+    def judged(low, high, explained=0.7, sign=1.0):
+        return losses(reduction="none", sign=sign, back=weighed(low, high, explained))
+
+    assert passed("loss-direction", judged(0.1, 0.1))
+    assert only("loss-direction", judged(-0.1, -0.1, -0.7, -1.0)).severity == "error"
+    # Rewards, all of them below zero, look the same but for their size.
+    assert only("loss-direction", judged(-0.3, -0.1, -0.7, -1.0)).severity == "warning"
+    assert passed("loss-direction", judged(-0.3, 0.2, -0.7, -1.0))
+    assert passed("loss-direction", judged(-0.1, -0.1, -0.2))  # a term among others
 
 
 def test_maximize():
@@ -192,6 +212,29 @@ def test_weights_of_classes():
     assert passed("positive-weight", weighing(1.0, 0.0))  # left out on purpose
     assert passed("positive-weight", weighing(1.8, 0.2, counts=(50, 50)))
     assert passed("positive-weight", weighing(1.0, 1.0, 0.5, counts=(30, 90, 10)))
+
+
+def test_weight_of_rare_positives_by_hand():
+    def judged(positive, negative, share=0.1):
+        return losses(reduction="none", positives=share, back=weighed(0.1, 1.0, positive=positive, negative=negative))
+
+    assert only("positive-weight", judged([0.1, 0.1], [1.0, 1.0])).evidence["weight"] == 0.1
+    assert passed("positive-weight", judged([9.0, 9.0], [1.0, 1.0]))
+    assert passed("positive-weight", judged([0.25, 0.25], [0.75, 0.75]))
+    assert passed("positive-weight", judged([0.1, 0.1], [1.0, 1.0], 0.6))
+    vacuous("positive-weight", judged([0.05, 0.1], [0.5, 1.0]))  # follows the prediction
+    vacuous("positive-weight", judged(None, [1.0, 1.0]))
+
+
+def test_an_undivided_sum_of_a_table():
+    def judged(shape, factor, **changes):
+        table = {"output": fact("", (4, 2)), "reduction": "none"}
+        return losses(back={"summed": {"shape": shape, "factor": factor}, **changes}, **table)
+
+    assert only("loss-summed", judged([4, 2], 1.0)).evidence == {"elements": 8}
+    assert only("loss-summed", judged([4, 2], 1024.0, scale=1024.0)).evidence == {"elements": 8}
+    vacuous("loss-summed", judged([4, 2], 0.125))
+    vacuous("loss-summed", judged([4], 1.0))  # summed within a sample before
 
 
 def test_an_undivided_sum():

@@ -43,8 +43,8 @@ def test_numbers_that_do_not_train(option, kind, strange, usual):
     assert passed("optimizer-options", run(usual))
 
 
-def decayed(matrices, vectors):
-    story = Story(("body.weight", "body.bias"), each={"body.bias": {"shape": [2]}})
+def decayed(matrices, vectors, **matrix):
+    story = Story(("body.weight", "body.bias"), each={"body.bias": {"shape": [2]}, "body.weight": matrix})
     story.optimizer()
     story.backward([story.forward()])
     story.stepped(each={"p1": {"group": 1}})
@@ -57,6 +57,13 @@ def test_decay_on_vectors_only():
     assert only("optimizer-options", decayed(0.0, 0.1)).where == "SGD.weight_decay"
     assert passed("optimizer-options", decayed(0.1, 0.0))
     assert passed("optimizer-options", decayed(0.1, 0.1))
+
+
+def test_decay_on_what_is_marked_to_be_left_out():
+    found = only("optimizer-options", decayed(0.1, 0.0, no_decay=True))
+    assert found.evidence == {"parameters": 1, "marked": 1}
+    assert passed("optimizer-options", decayed(0.1, 0.1, no_decay=True))  # nobody made groups for it
+    assert passed("optimizer-options", decayed(0.1, 0.0))
 
 
 def test_plain_training():

@@ -273,6 +273,33 @@ def test_best_checkpoint_that_keeps_a_number_of_training_under_the_name_of_anoth
     assert judge("best-is-best", straight=unnumbered({1, 2}, [("f1", "f1")], **logged)) == []
 
 
+def remembering(kept, *, path="progress/best/0/0", values=(0.6, 0.7, 0.5), name="auroc"):
+    """Three validations, and checkpoints without a name that remember the best number so far."""
+    story = trained()
+    for number in range(1, len(values) + 1):
+        story.begin("l2", number)
+        story.validate([90, 91], epoch=f"l2-i{number}")
+    save(story, state(2), path="last.pt", scalars={path: kept})
+    story.add("metrics_file", path="log.csv", rows=[{name: value} for value in values])
+    return story
+
+
+def test_remembered_best_number_is_not_the_worst():
+    for kept in (0.5, -0.5):
+        assert wheres(judge("best-is-best", straight=remembering(kept))) == [("best number", "error")]
+    assert wheres(judge("best-is-best", straight=remembering(0.7, name="loss"))) == [("best number", "error")]
+    for sound in (
+        remembering(0.7),
+        remembering(0.5, name="loss"),
+        remembering(0.5, path="model/best.weight"),
+        remembering(0.5, path="progress/last"),
+        remembering(0.5, values=(0.5, 0.5)),
+        remembering(0.5, name="gap"),
+    ):
+        with pytest.raises(Vacuous):
+            judge("best-is-best", straight=sound)
+
+
 @pytest.mark.parametrize(("step", "count"), [(2, 1), ("averaged", 0)])
 def test_best_checkpoint_of_other_weights_than_validated_fails(step, count):
     story = trained()

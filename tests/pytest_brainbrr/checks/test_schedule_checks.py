@@ -94,6 +94,25 @@ def test_a_cosine_beyond_its_end():
     assert passed("schedule-pace", scheduled(kind="CosineAnnealingLR", options={"T_max": 4}))
 
 
+def test_a_floor_that_is_reached_early():
+    def judged(*rates):
+        story = Story()
+        story.optimizer()
+        story.schedule("init")
+        for number, rate in enumerate(rates):
+            story.backward([story.forward()])
+            story.stepped(lr=rate)
+            story.schedule(last_epoch=number + 1)
+        story.ended()
+        return story
+
+    found = only("schedule-pace", judged(1.0, 0.5, 0.01, 0.01, 0.01))
+    assert (found.severity, found.evidence) == ("warning", {"highest": 1.0, "floor": 0.01})
+    assert passed("schedule-pace", judged(1.0, 0.5, 0.1, 0.02, 0.01))
+    assert passed("schedule-pace", judged(0.01, 0.01, 0.01, 0.01))
+    assert passed("schedule-pace", judged(1.0, 0.1, 0.1, 0.1, 0.1))
+
+
 def test_no_schedule():
     story = Story()
     story.ended()

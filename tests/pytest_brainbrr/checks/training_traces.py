@@ -123,6 +123,7 @@ class Story:
             "finite": True,
             "owner": "Linear",
             "parametrized": False,
+            "no_decay": False,
             "hooks": [],
         }
         return found | changes
@@ -207,6 +208,7 @@ class Story:
             {"made_by": None, **fact("target", **{"min": 0.0, "max": 1.0, "mean": 0.3, **(wanted or {})})},
             *changes.pop("extra", []),
         ]
+        output = changes.pop("output", fact("", (), mean=value))
         fields = {"reduction": "mean", "probability_like": False, "grad_enabled": True, "positives": 0.3, **changes}
         self.add(
             "loss",
@@ -214,7 +216,7 @@ class Story:
             function=function,
             args=args,
             options={},
-            output=fact("", (), mean=value),
+            output=output,
             input_from=source,
             **fields,
         )
@@ -231,6 +233,7 @@ class Story:
         norms=1.0,
         coefficient=1.0,
         scale=None,
+        elements=None,
         **changes,
     ):
         """A backward, with the gradients of its losses; ``before``: ids with a gradient at entry."""
@@ -245,6 +248,7 @@ class Story:
                 norm=1.0,
                 rows_zero=0.0,
                 output_grad=coefficient,
+                elements=elements,
                 **signs,
             )
         call = self.numbers["backward"]

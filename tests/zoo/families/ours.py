@@ -6,7 +6,7 @@ from zoo.cases import Fault, Healthy
 
 _DECLARED = (
     "resumable", "seeded", "prepare", "variants", "refuses_no_positives", "input_shape", "output_shape", "inner_shapes",
-    "facts",
+    "facts", "trained", "shuffled", "atomic", "verify",
 )  # fmt: skip
 _TARGETS = {target.name: target for target in encoder_targets()}
 
@@ -60,15 +60,18 @@ ROWS = [
     ("batch-mixed", "tcn", "wiring batch", "the batch's mean is subtracted", "windows of a batch influence each other", "batch-independent"),
     ("dropout-always-on", "unet", "modes", "dropout without training=", "evaluation is random", "evaluation-repeats"),
     ("never-in-training-mode", "tcn", "modes", "train() leaves evaluation mode on", "trains in evaluation mode", "training-mode"),
+    ("reverse-not-flipped-back", "tcn", "wiring", "the reversed half stays reversed", "its features are on other samples", "time-kept"),
     # loss
     ("loss-sign-flipped", "tcn", "loss", "the loss is negated", "steps climb the loss", "loss-direction"),
     ("loss-of-zeros", "unet", "loss labels", "the loss is given a constant for its target", "labels do not reach the loss", "labels-reach-loss"),
+    ("valid-mask-ignored", "unet", "loss", "the loss is told that every sample is real", "padding trains the model", "loss-keeps-mask padding-left-out"),
     ("losses-kept", "tcn", "memory", "losses are listed with their graphs", "graphs are kept alive", "graphs-end"),
     ("loss-not-divided", "unet", "loss", "the sum over samples is never divided", "the loss grows with the batch", "loss-summed"),
     ("positive-weight-inverted", "tcn", "loss", "the rare class weighs less", "positives hardly count", "positive-weight"),
     # optimizer and schedule
     ("gradients-never-zeroed", "unet", "gradients backward", "zero_grad does nothing", "gradients add up", "gradients-cleared"),
     ("decay-of-ten", "tcn", "optimizer configuration", "weight_decay=10", "decay dominates the update", "optimizer-options configuration-echo"),
+    ("decay-on-state-matrices", "tcn", "optimizer", "what is marked to be left out decays", "A, D and dt are pulled to zero", "optimizer-options"),
     ("optimizer-of-head-only", "unet", "optimizer coverage", "only the head is given to the optimizer", "the encoder never changes", "optimizer-covers-model"),
     ("optimizer-of-a-copy", "tcn", "optimizer coverage", "the optimizer holds a copy", "foreign tensors in the groups", "optimizer-holds-model optimizer-covers-model"),
     ("clipped-after-step", "unet", "clipping gradients", "gradients are clipped after the step", "clipping has no effect", "clip-before-step"),
@@ -81,7 +84,12 @@ ROWS = [
     ("validation-builds-graphs", "tcn", "modes memory", "no torch.no_grad()", "validation builds graphs", "validation-without-graphs"),
     ("validation-reseeds", "unet", "determinism", "each validation sets the seed", "random numbers start over", "randomness-goes-on"),
     ("scores-out-of-range", "tcn", "metrics", "scores are divided by the wrong count", "an area above 1", "metric-range"),
+    ("best-mode-inverted", "tcn", "metrics", "the lowest area counts as the best", "the worst checkpoint is kept", "best-is-best"),
+    # surroundings
+    ("limit-read-at-import", "tcn", "configuration", "BGB_LIMIT_FILES as it was before the run", "the limit does nothing", "run-verified"),
+    ("smoke-mark-missing", "unet", "configuration", "artefacts of a smoke run carry no mark", "they pass for trained ones", "run-verified"),
     # checkpoints and resume
+    ("checkpoint-in-place", "tcn", "checkpoint", "written under the final name", "a crash leaves half a file", "checkpoint-atomic"),
     ("moments-not-saved", "tcn", "resume checkpoint", "the optimizer's state is left out", "moments restart", "round-trip resume-continues checkpoint-complete"),
     ("buffers-not-saved", "unet", "checkpoint", "running statistics are left out", "buffers are lost", "checkpoint-complete round-trip"),
     ("weights-not-loaded", "tcn", "checkpoint resume", "a prefix and strict=False", "no weight is loaded", "load-takes-effect round-trip"),
@@ -101,4 +109,4 @@ FAULTS = tuple(
 )
 DIAGNOSES = {f"ours-{name}": checks for name, *_, checks in ROWS}
 
-INVISIBLE = frozenset({"ours-validation-builds-graphs", "ours-losses-kept"})
+INVISIBLE = frozenset({"ours-validation-builds-graphs", "ours-losses-kept", "ours-checkpoint-in-place"})

@@ -30,8 +30,15 @@ SETTINGS = {
     "ours-schedule-not-loaded": ("training.schedule.warmup_share=0.5",),
 }
 """Fault -> further settings without which it has nothing to spoil."""
-WITH_SEIZURES = frozenset({"ours-sampler-inverted", "ours-scores-out-of-range", "ours-positive-weight-inverted"})
-"""Faults that show only on recordings with seizures: these runs read six recordings of each split, not three."""
+RECORDINGS = {
+    "ours-sampler-inverted": "6",
+    "ours-scores-out-of-range": "6",
+    "ours-positive-weight-inverted": "6",
+    "ours-best-mode-inverted": "6",
+    "ours-valid-mask-ignored": "9",
+}
+"""Faults that show only on recordings with seizures, or shorter than a window: these runs read more than three of each
+split."""
 
 
 def tcn(run, faults=frozenset()):
@@ -69,8 +76,8 @@ def train(encoder, run, faults, more=()):
         if faults:
             os.environ["BGB_DATA_DIR"] = str(embedded_corpus())
             os.environ["BGB_CACHE_DIR"] = str(run.workdir / "cache")
-        if faults & WITH_SEIZURES and run.data == "normal":
-            os.environ["BGB_LIMIT_FILES"] = "6"
+        if faults & RECORDINGS.keys() and run.data == "normal":
+            os.environ["BGB_LIMIT_FILES"] = max(RECORDINGS[fault] for fault in faults & RECORDINGS.keys())
         for fault in sorted(faults):
             for owner, name, value in PLANTED[fault]():
                 stack.enter_context(mock.patch.object(owner, name, value))
@@ -360,6 +367,18 @@ def never_in_training_mode():
     yield Detector, "train", lambda self, mode=True: nn.Module.train(self, False)
 
 
+@plants
+def reverse_not_flipped_back():
+    import torch
+    from brainbrr.models.bimamba import BiMamba2Layer
+
+    def forward(self, x):
+        mixed = self.projection(torch.cat([self.forward_mamba(x), self.backward_mamba(x.flip(1))], dim=-1))
+        return self.norm(x + self.dropout(mixed))
+
+    yield BiMamba2Layer, "forward", forward
+
+
 # ------------------------------------------------------------------ loss
 
 
@@ -383,6 +402,11 @@ def loss_sign_flipped():
 @plants
 def loss_of_zeros():
     yield from _changed_loss(lambda loss, logits, label, valid: loss(logits, label * 0 + 0.5, valid))
+
+
+@plants
+def valid_mask_ignored():
+    yield from _changed_loss(lambda loss, logits, label, valid: loss(logits, label, valid | True))
 
 
 @plants
@@ -448,6 +472,21 @@ def decay_of_ten():
             group["weight_decay"] = 10.0
 
     yield from _changed_optimizer(change)
+
+
+@plants
+def decay_on_state_matrices():
+    from brainbrr.training import session
+
+    original = session.parameter_groups
+
+    def parameter_groups(model, decay):
+        decaying, exempt = original(model, decay)
+        moved = [one for one in exempt["params"] if getattr(one, "_no_weight_decay", False)]
+        kept = [one for one in exempt["params"] if not getattr(one, "_no_weight_decay", False)]
+        return [{**decaying, "params": decaying["params"] + moved}, {**exempt, "params": kept}]
+
+    yield session, "parameter_groups", parameter_groups
 
 
 @plants
@@ -578,7 +617,48 @@ def scores_out_of_range():
     yield validation.SampleTally, "scores", scores
 
 
+@plants
+def best_mode_inverted():
+    from brainbrr.training.validation import Scores
+
+    yield Scores, "better", lambda self, metric: -getattr(self, metric)
+
+
+# ------------------------------------------------------------------ surroundings
+
+
+@plants
+def limit_read_at_import():
+    from brainbrr import environment
+
+    # What the variable was before the run set it.
+    yield environment, "limit_files", lambda: None
+
+
+@plants
+def smoke_mark_missing():
+    from brainbrr.training import output, session
+
+    original, record = session.header, session.RunRecord
+    yield session, "header", lambda *args, **options: original(*args, **{**options, "smoke": False})
+    yield session, "RunRecord", lambda *args, **options: record(*args, **{**options, "smoke": False})
+    yield session, "MetricsLog", lambda path, *, smoke, start: output.MetricsLog(path, smoke=False, start=start)
+    yield session, "SMOKE_BANNER", ""
+
+
 # ------------------------------------------------------------------ checkpoints and resume
+
+
+@plants
+def checkpoint_in_place():
+    import torch
+    from brainbrr.training import session
+
+    def write_checkpoint(path, content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, path)
+
+    yield session, "write_checkpoint", write_checkpoint
 
 
 def _changed_state(change):
