@@ -29,6 +29,8 @@ class SmokeTarget(pytest.Collector):
         self.target = target
         self.checks = checks
         self.judge = judge
+        self.told = False
+        """Whether an error of the runs was shown already."""
 
     @classmethod
     def build(
@@ -92,7 +94,12 @@ class SmokeItem(pytest.Item):
         """Print findings without a traceback of this plugin."""
         if isinstance(excinfo.value, CheckFailedError):
             return str(excinfo.value)
-        # A broken run breaks every check of its target: no hundred tracebacks with the source of each frame.
+        if isinstance(excinfo.value, OSError):
+            return f"the runs of {self.target.name!r} could not be made: {excinfo.value} (--smoke-workdir)"
+        # A broken run breaks every check of its target: no hundred tracebacks.
+        if self.parent.told:
+            return f"the runs of {self.target.name!r} could not be made ({excinfo.typename}): see the first check"
+        self.parent.told = True
         return super().repr_failure(excinfo, "native")
 
     def reportinfo(self) -> tuple[Any, None, str]:

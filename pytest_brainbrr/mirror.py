@@ -62,7 +62,12 @@ def _lay(source: Path, folder: Path, *, skip: Path, real: set[Path]) -> None:
         if skip.is_relative_to(target) or Path(entry.path) in real:
             place.mkdir()
             _lay(Path(entry.path), place, skip=skip, real=real)
-        elif source in real and entry.name.endswith(".py") and entry.is_file(follow_symlinks=False):
+        elif (
+            source in real
+            and entry.name.endswith(".py")
+            and entry.is_file(follow_symlinks=False)
+            and os.access(entry.path, os.R_OK)
+        ):
             shutil.copy2(entry.path, place)
         else:
             place.symlink_to(target, target_is_directory=entry.is_dir())

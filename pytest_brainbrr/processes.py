@@ -61,9 +61,8 @@ def execute(spec: Spec, home: Path, *, timeout_s: float, fresh: bool, running: "
         how = zygote.execute(home, environment, timeout_s, running)
     else:
         how = _plainly(home, environment, timeout_s, running)
-    told = home / END
-    if told.is_file():
-        facts = json.loads(told.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):  # it may be missing, or cut short by a full disk
+        facts = json.loads((home / END).read_text(encoding="utf-8"))
         how = {**facts, **(how if how["how"] == "timeout" else {"how": "ended"})}
     return how
 

@@ -4,6 +4,7 @@ Every run happens in a fresh folder and a fresh process. ``straight`` comes firs
 run side by side where the machine has room.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -41,6 +42,8 @@ SHORT_S = 20.0
 """A run that takes less is made whole again where a part of it might do."""
 PATIENCE_S = 20.0
 """How long a run that may hang by its nature is waited for, beyond three times the straight run."""
+LEAST_FREE = 1 << 16
+"""Bytes that must be left on the disk after a run, else its record may be cut short."""
 FRESH = frozenset({"repeat", "unwatched"})
 """Plans whose interpreter is no twin of the straight run's: another hash seed, so an order of sets shows."""
 
@@ -376,6 +379,8 @@ class Runs:
             running=self._running,
         )
         seconds = time.monotonic() - began
+        if shutil.disk_usage(home).free < LEAST_FREE:
+            raise OSError(errno.ENOSPC, "the disk is full, and the record cut short: name another place", str(home))
         add_parent_events(home, how)
         return Done(Trace.read(home / "trace"), home / "work", seconds)
 

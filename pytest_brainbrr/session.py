@@ -1,6 +1,7 @@
 """The smoke session: registered only with ``--smoke``; collects targets, runs each once, keeps what was seen."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -39,6 +40,7 @@ class SmokeSession:
         self.sent: set[str] = set()
         self.from_workers: dict[str, dict[str, Any]] = {}
         self.left_out = 0
+        self.problem: str | None = None
         self._workdir: Path | None = None
         if self.options.html is not None and importlib.util.find_spec("jinja2") is None:
             message = "--smoke-html needs jinja2: install brainbrr[report]"
@@ -46,7 +48,9 @@ class SmokeSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Refuse to start where CUDA was asked for and is missing."""
+        """Refuse to start where nothing can be written, or where CUDA was asked for and is missing."""
+        if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+            _refuse_unwritable(self.options)
         if self.options.device == "cuda" and not hasattr(session.config, "workerinput"):
             problem = encoders.why_no_cuda()
             if problem is not None:
@@ -130,13 +134,11 @@ class SmokeSession:
             self._tidy(keep=session.testsfailed > 0)
             return
         reports = self._all_reports()
-        if self.options.json is not None:
-            data = [report.as_dict() for report in reports]
-            _write(self.options.json, json.dumps(data, indent=2, default=str) + "\n")
-        if self.options.html is not None:
-            from pytest_brainbrr.report.html import html_page
-
-            _write(self.options.html, html_page(reports))
+        try:
+            self._write_reports(reports)
+        except OSError as error:
+            self.problem = f"the report could not be written: {error}"
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
         judged = [outcome for report in reports for outcome in report.outcomes]
         if exitstatus == 0 and judged and all(outcome.status == "vacuous" for outcome in judged):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -150,6 +152,8 @@ class SmokeSession:
         terminalreporter.section("smoke")
         for text, markup in summary_lines(reports, verbose=terminalreporter.config.get_verbosity() > 0):
             terminalreporter.write_line(text, **markup)
+        if self.problem is not None:
+            terminalreporter.write_line(self.problem, red=True)
         if self._workdir is not None and self._workdir.exists():
             terminalreporter.write_line(f"what the runs wrote: {self._workdir}")
 
@@ -217,6 +221,15 @@ class SmokeSession:
         declared = [target for targets in yielded if targets is not None for target in targets]
         return declared or encoders.encoder_targets(self.options.overrides)
 
+    def _write_reports(self, reports: list[Report]) -> None:
+        if self.options.json is not None:
+            data = [report.as_dict() for report in reports]
+            _write(self.options.json, json.dumps(data, indent=2, default=str) + "\n")
+        if self.options.html is not None:
+            from pytest_brainbrr.report.html import html_page
+
+            _write(self.options.html, html_page(reports))
+
     def _all_reports(self) -> list[Report]:
         sent = {name: Report.from_dict(data) for name, data in self.from_workers.items()}
         return list({**sent, **self.reports}.values())
@@ -260,6 +273,23 @@ def _usage() -> Iterator[None]:
         yield
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _refuse_unwritable(options: SmokeOptions) -> None:
+    """Find out before the runs, not after them, that a report or a run has no place."""
+    for name, path in (("workdir", options.workdir), ("json", options.json), ("html", options.html)):
+        if path is None:
+            continue
+        folder = path if name == "workdir" else path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            if name != "workdir" and path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except OSError as error:
+            message = f"--smoke-{name}: {path} cannot be written ({error.strerror}): name another place"
+            raise pytest.UsageError(message) from error
 
 
 def _take_smoke_ids(config: pytest.Config) -> list[str]:

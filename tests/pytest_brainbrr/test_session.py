@@ -261,6 +261,23 @@ def test_a_broken_run_fails_every_check_of_its_target_once(pytester: pytest.Pyte
     assert len(runs(pytester)) == 1
 
 
+def test_an_error_of_the_runs_is_shown_once(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('broken', train=train)]")
+    shown = pytester.runpytest_subprocess("--smoke").stdout.str()
+    assert shown.count("Traceback") == 1
+    assert shown.count("see the first check") >= len(CHECK_IDS) - 1
+
+
+@pytest.mark.parametrize("place", ["test_other.py/x", "/proc/x"])
+@pytest.mark.parametrize("option", ["workdir", "json", "html"])
+def test_what_cannot_be_written_is_said_before_the_runs(project: pytest.Pytester, option: str, place: str) -> None:
+    result = project.runpytest_subprocess("--smoke", f"--smoke-{option}={place}/y")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--smoke-{option}: *{place}/y cannot be written (*"])
+    assert "Traceback" not in result.stderr.str()
+    assert not (project.path / "runs.txt").exists()
+
+
 def test_another_plugins_time_limit_ends_a_target_once(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('cut', train=train)]")
     result = pytester.runpytest_subprocess("--smoke")

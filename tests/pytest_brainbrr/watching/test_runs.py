@@ -4,11 +4,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_trainers as trainers
 
 import pytest_brainbrr as smoke
+from pytest_brainbrr import runner
 from pytest_brainbrr.packing import pack
 from pytest_brainbrr.resuming import choose_checkpoint
 from pytest_brainbrr.runner import Runs
@@ -50,6 +52,12 @@ def test_a_run_that_hangs_is_ended_with_its_stacks(tmp_path: Path) -> None:
     lines = "\n".join(end["last_lines"])
     assert "still here" in lines
     assert "in sleeping" in lines
+
+
+def test_a_full_disk_is_said_and_nothing_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="the disk is full"):
+        straight(trainers.returning, tmp_path)
 
 
 def test_the_limit_lets_what_follows_the_last_step_happen(tmp_path: Path) -> None:
