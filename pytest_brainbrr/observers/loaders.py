@@ -52,6 +52,7 @@ class Loaders:
         self._numbers: dict[str, int] = {}
         self._known: set[str] = set()
         self._lists: dict[int, tuple[str, weakref.ref[Any]]] = {}
+        self._listed = 0
         self._order = 0
 
     def install(self) -> None:
@@ -142,7 +143,9 @@ class Loaders:
             return identity
         if loader is None:
             return None
-        identity = f"d{type(dataset).__name__}{len(self._lists)}"
+        # Another number each time: the address may be that of a list that is gone.
+        identity = f"d{type(dataset).__name__}{self._listed}"
+        self._listed += 1
         self._lists[id(dataset)] = (identity, weakref.ref(loader))
         self.watch.emit(
             "dataset",

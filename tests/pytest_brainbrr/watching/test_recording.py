@@ -127,6 +127,18 @@ def test_subset_indices_lead_to_the_data_set_below(tmp_path: Path) -> None:
     assert batch["tensors"][0]["values"] == [2.0, 6.0]
 
 
+def test_lists_read_by_a_new_loader_each_time_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    def trainer() -> None:
+        train, held_out = list(torch.arange(6.0)), list(torch.arange(4.0))
+        for _ in range(3):
+            for data in (train, held_out):
+                next(iter(DataLoader(data, 2)))
+
+    _, trace = watched(trainer, tmp_path)
+    assert [event["length"] for event in trace.events("dataset")] == [6, 4] * 3
+    assert len({event["id"] for event in trace.events("dataset")}) == 6
+
+
 def test_checkpoints_show_keys_digests_and_atomicity(tmp_path: Path) -> None:
     def trainer() -> None:
         net = Net()
