@@ -1,7 +1,9 @@
 """Gradients reach every trainable parameter, at some step at least."""
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
@@ -25,6 +27,8 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
         for identity, fact in trace.trainable.items()
         if (not optimized or identity in optimized) and not _declared(fact["name"], (*target.unused, *target.frozen))
     }
+    waiting = _waiting(trace)
+    expected = {identity: fact for identity, fact in expected.items() if optimized.get(identity) not in waiting}
     if not expected:
         raise Vacuous("no trainable parameter of a known model is in an optimizer")
     touched = {identity for event in backwards for identity in event["touched"]}
@@ -37,7 +41,8 @@ def judge_gradient_flow(traces: Mapping[str, Trace], target: Target) -> Iterator
     offsets = _offsets(trace, expected, backwards)
     if any(event["function"] == "grad" and event["create_graph"] for event in backwards):
         never = {identity: fact for identity, fact in never.items() if identity not in offsets}
-    for path, members in _by_module(never, expected).items():
+    chosen = _chosen(trace, backwards)
+    for path, members in _by_module(never, expected, chosen).items():
         yield _untouched(path, members, was_called=_below(called, members))
     scaled = any(event["enabled"] for event in trace.events("scaler"))
     for identity, fact in expected.items():
@@ -123,16 +128,35 @@ def _untouched(path: str, members: list[dict[str, Any]], *, was_called: bool) ->
 def _reached_elsewhere(trace: Trace, optimized: Mapping[str, str]) -> set[str]:
     """Return parameters that learn although nothing accumulated in ``.grad``: torch.autograd.grad, torch.func.
 
-    Either their gradient was written by hand (a step used it), or their optimizer moved them without one, or no
-    optimizer holds them and they moved. Weight decay moves what has a zero gradient, not what has none.
+    Either their gradient was written by hand (a step used it: the way of meta-learning, of federated averages, of sums
+    over copies), or their optimizer moved them without one, or no optimizer holds them and they moved. Weight decay
+    moves what has a zero gradient, not what has none.
     """
-    if not trace.events("backward", function="grad"):
-        return set()
     facts = [fact for step in trace.steps for fact in step["parameters"]]
+    if not trace.events("backward", function="grad"):
+        return {fact["id"] for fact in facts if fact["grad"] in {"finite", "nonfinite"}}
     found = {fact["id"] for fact in facts if fact["grad"] in {"finite", "nonfinite"}}
     found |= {fact["id"] for fact in facts if fact["grad"] == "none" and fact["moved"]}
     moved = {identity for event in trace.events("weights") for identity in event["moved"]}
     return found | (moved - optimized.keys())
+
+
+def _chosen(trace: Trace, backwards: list[dict[str, Any]]) -> set[str]:
+    """Return paths of lists of modules that take turns: experts, branches of a supernet, heads of tasks.
+
+    Some backward reached members that another left out, and the other way round, so more may wait for their turn.
+    """
+    lists: dict[str, list[set[str]]] = {}
+    for event in backwards:
+        reached: dict[str, set[str]] = {}
+        for identity in event["touched"]:
+            parts = trace.name(identity).split(".")
+            for place, part in enumerate(parts):
+                if place and part.isdigit():
+                    reached.setdefault(".".join(parts[:place]), set()).add(part)
+        for path, members in reached.items():
+            lists.setdefault(path, []).append(members)
+    return {path for path, turns in lists.items() if any(one - other and other - one for one, other in pairwise(turns))}
 
 
 def _offsets(trace: Trace, expected: Mapping[str, Any], backwards: list[dict[str, Any]]) -> set[str]:
@@ -152,25 +176,42 @@ def _offsets(trace: Trace, expected: Mapping[str, Any], backwards: list[dict[str
     }
 
 
-def _called(trace: Trace) -> set[str]:
-    """Return the paths of modules called in training forwards, as far as inner calls were seen."""
-    found: set[str] = set()
+def _called(trace: Trace) -> set[tuple[str, str]]:
+    """Return model and path of modules called in training forwards, as far as inner calls were seen."""
+    found: set[tuple[str, str]] = set()
     for call in trace.train_calls:
-        found.update(inner["path"] for inner in call["inner"] or [])
+        found.update((call["model"], inner["path"]) for inner in call["inner"] or [])
         if call["path"]:
-            found.add(call["path"])
+            found.add((call["model"], call["path"]))
     return found
 
 
-def _below(called: set[str], members: list[dict[str, Any]]) -> bool:
+def _below(called: set[tuple[str, str]], members: list[dict[str, Any]]) -> bool:
     """Return whether a module that owns one of these parameters itself was called."""
-    return any(fact["name"].rpartition(".")[0].rpartition("/")[2] in called for fact in members)
+    return any((fact["model"], fact["name"].rpartition(".")[0].rpartition("/")[2]) in called for fact in members)
+
+
+def _waiting(trace: Trace) -> set[str]:
+    """Return optimizers whose turn has not come: no step, models never called to train, while another steps.
+
+    The next fold or stage builds its own before the run is stopped.
+    """
+    stepped = {step["optimizer"] for step in trace.steps}
+    called = {call["model"] for call in trace.train_calls}
+    parameters = trace.parameters
+    waiting = set[str]()
+    for optimizer in trace.events("optimizer"):
+        members = [identity for group in optimizer["groups"] for identity in group["parameters"]]
+        models = {parameters[identity]["model"] for identity in members if identity in parameters}
+        if stepped and optimizer["id"] not in stepped and models.isdisjoint(called):
+            waiting.add(optimizer["id"])
+    return waiting
 
 
 def _by_module(
-    never: Mapping[str, dict[str, Any]], expected: Mapping[str, dict[str, Any]]
+    never: Mapping[str, dict[str, Any]], expected: Mapping[str, dict[str, Any]], without: AbstractSet[str] = frozenset()
 ) -> dict[str, list[dict[str, Any]]]:
-    """Group parameters under the outermost module of which nothing else is left."""
+    """Group parameters under the outermost module of which nothing else is left; leave out members of some lists."""
     everything = [fact["name"] for fact in expected.values()]
     names = {fact["name"] for fact in never.values()}
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -182,7 +223,7 @@ def _by_module(
                 path = prefix[:-1]
                 break
         groups.setdefault(path, []).append(fact)
-    return groups
+    return {path: members for path, members in groups.items() if path.rpartition(".")[0] not in without}
 
 
 def _always_zero(identity: str, backwards: list[dict[str, Any]]) -> bool:
