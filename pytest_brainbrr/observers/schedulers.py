@@ -3,12 +3,22 @@
 Limits: rates set by hand in the trainer's loop leave no event; they are in the groups of every `step`.
 """
 
+import functools
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from torch.optim import lr_scheduler
 
 from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.optimizers import scalars, unwrapped
+
+STEPS = re.compile(
+    r"^[^#\n]*\b\w*(?:sch|warm|anneal|decay|lr)\w*(?:\[[^\]\n]*\]|\(\))*\.step\(", re.IGNORECASE | re.MULTILINE
+)
+"""A line of code that steps something named like a schedule."""
+MAX_FILES = 200
 
 
 class Schedulers:
@@ -101,7 +111,26 @@ class Schedulers:
             argument=number if isinstance(number, int | float) else None,
             inner=inner,
             by=caller(),
+            code_steps=_code_steps(caller()) if action == "init" else None,
         )
+
+
+def _code_steps(module: str) -> bool:
+    """Return whether the code that made a schedule, or lies beside it or beside the script, steps one somewhere."""
+    known = (sys.modules.get(name) for name in (module, "__main__"))
+    files = [file for file in (getattr(each, "__file__", None) for each in known) if file]
+    folders = {str(Path(file).parent) for file in files if "site-packages" not in file}
+    beside = (getattr(each, "__file__", None) for each in list(sys.modules.values()))
+    files += [file for file in beside if file and str(Path(file).parent) in folders][:MAX_FILES]
+    return any(_mentions_step(file) for file in dict.fromkeys(files) if file.endswith(".py"))
+
+
+@functools.lru_cache(maxsize=2 * MAX_FILES)
+def _mentions_step(file: str) -> bool:
+    try:
+        return STEPS.search(Path(file).read_text(encoding="utf-8", errors="replace")) is not None
+    except OSError:
+        return False
 
 
 def _rates(scheduler: Any) -> list[float]:
