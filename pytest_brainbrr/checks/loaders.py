@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.checks.feeds import Feed, limited, train_feeds, validation_feeds
+from pytest_brainbrr.checks.stages import stage
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -190,6 +191,8 @@ def _repeated(
         samples = lengths.get(loader.get("dataset")) or len(set(before))
         if before[:shared] != after[:shared] or before == sorted(before) or _chance(samples, shared) > BY_CHANCE:
             continue
+        if stage(trace, one["n"]) != stage(trace, other["n"]):
+            continue  # Another training, of the same seed: a fold, a trial of a search.
         counts_epochs = other["sampler_epoch"] is not None
         if loader.get("sampler_kind") not in SHUFFLING and not counts_epochs:
             continue  # A fixed order that is not sorted may be meant: a curriculum, for instance.

@@ -16,6 +16,7 @@ from pytest_brainbrr.checks.feeds import (
     train_feeds,
     validation_feeds,
 )
+from pytest_brainbrr.checks.stages import of_same_model, of_same_stages
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -45,7 +46,7 @@ def judge_disjoint(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
     for feed in held_out:
         groups.setdefault(feed.batch["loader"] if feed.batch is not None else f"call {feed.call['n']}", []).append(feed)
     groups = {key: group for key, group in groups.items() if not _without_labels(trace, training, group)}
-    verdicts = [_Seen(trace, _of_model(training, group), known_by).overlap(group) for group in groups.values()]
+    verdicts = [_overlap(trace, training, group, known_by) for group in groups.values()]
     known = [verdict for verdict in verdicts if verdict is not None]
     if not known:
         raise Vacuous("samples carry neither indices of one data set nor content that tells them apart")
@@ -92,11 +93,21 @@ def _has_statistics(trace: Trace, feed: Feed) -> bool:
     return bool(trace.models.get(feed.call["model"], {}).get("buffers"))
 
 
-def _of_model(training: Iterable[Feed], group: list[Feed]) -> list[Feed]:
-    """Return what trained the model that a group evaluates (cross-validation trains several), or everything."""
-    models = {feed.call["model"] for feed in group}
-    own = [feed for feed in training if feed.call["model"] in models]
-    return own or list(training)
+def _overlap(
+    trace: Trace, training: Iterable[Feed], group: list[Feed], known_by: frozenset[str]
+) -> dict[str, Any] | None:
+    """Return how much of a group trained its model in the same stage, before it was evaluated for the last time.
+
+    What is held out may be trained on afterwards: the last fit takes all there is, the pool of active learning grows.
+    """
+    own = of_same_stages(trace, of_same_model(training, group), group)
+    last = max(feed.call["n"] for feed in group)
+    before = [feed for feed in own if feed.call["n"] < last]
+    verdict = _Seen(trace, own, known_by).overlap(group)
+    if verdict is None or not verdict["both"] or not before:
+        return verdict
+    earlier = _Seen(trace, before, known_by).overlap(group)
+    return earlier if earlier is not None and not earlier["both"] else verdict
 
 
 class _Seen:
@@ -157,6 +168,8 @@ class _Seen:
             "both": both,
             "share": both / held,
             "loader": group[0].batch["loader"] if group[0].batch else None,
+            "everything": bool(self.rows)
+            and self.rows <= {row for feed in group for row in _rows(feed, self.known_by)},
         }
 
 
@@ -217,7 +230,9 @@ def _overlap_finding(trace: Trace, worst: dict[str, Any], seen: _Seen, used: set
     same_loader = worst["loader"] is not None and worst["loader"] in seen.used
     begun = {event["loader"] for event in trace.events("epoch")} | used | seen.used
     idle = [loader for loader in seen.loaders if loader not in begun]
-    on_purpose = seen.one_batch or (same_loader and not idle)
+    # Tensors that hold all that trains, and more: scores to mine from, clusters, the accuracy of training.
+    scored = worst["loader"] is None and worst["everything"] and not idle
+    on_purpose = seen.one_batch or scored or (same_loader and not idle)
     cause = "the held-out data set is built from the files or indices of the training set"
     if same_loader:
         cause = "validation iterates over the training loader"
