@@ -1,6 +1,7 @@
 """Checkpoints: of the present weights, complete, never half a file, the best one the best; and loading loads."""
 
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
@@ -18,6 +19,10 @@ INITIAL = re.compile(
 )
 """Names under which the weights from before training are kept on purpose."""
 BEST = re.compile(r"best", re.IGNORECASE)
+PART = re.compile(r"(?:^|(?<=\.))parametrizations\.(\w+)\.original\d*$|(?<=\w)_(?:orig|g|v)$")
+"""How torch names what a weight is made of while it is pruned, normalized or parametrized."""
+NOUGHT = frozenset(f"{zlib.crc32(bytes(size)):08x}" for size in (4, 8))
+"""Digests of a counter at 0."""
 LEAST, MOST = 0.3, 0.5
 """Share of a model's tensors that a checkpoint must name to be judged as holding that model."""
 WRAPPERS = re.compile(r"^(module|_orig_mod|model|net|_forward_module)\.")
@@ -62,7 +67,9 @@ def judge_current(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
             sets = {
                 prefix: kept
                 for prefix, kept in held(checkpoint, tensors).items()
-                if len(kept) > MOST * len(tensors) and not INITIAL.search(f"{_kind(checkpoint)}/{prefix}")
+                if len(kept) > MOST * len(tensors)
+                and not INITIAL.search(f"{_kind(checkpoint)}/{prefix}")
+                and not _of_no_average(checkpoint, prefix)
             }
             if not moved or not sets:
                 continue
@@ -81,6 +88,12 @@ def judge_current(traces: Mapping[str, Trace], target: Target) -> Iterable[Findi
     if not judged:
         raise Vacuous("the run wrote no checkpoint in which the model's tensors could be recognised after a step")
     yield from found.values()
+
+
+def _of_no_average(checkpoint: Mapping[str, Any], prefix: str) -> bool:
+    """Return whether tensors are those of an ``AveragedModel`` that says itself that it has averaged nothing yet."""
+    count = checkpoint["tensors"].get(prefix.removesuffix("module.") + "n_averaged")
+    return count is not None and count["digest"] in NOUGHT
 
 
 def _initial(trace: Trace) -> dict[str, dict[str, str]]:
@@ -160,13 +173,24 @@ def _trained(trace: Trace, model: str) -> dict[str, int]:
     return {facts[key]["name"]: facts[key]["elements"] for key in moved & facts.keys()}
 
 
+def of_parts(name: str) -> str:
+    """Return the name of the tensor that a parameter is a part of: it is saved once pruning is made permanent."""
+    return PART.sub(lambda match: match[1] or "", name)
+
+
 def _lost(trace: Trace) -> Iterator[Finding]:
     """Look for roots of which all checkpoints together hold only a small part of what was trained."""
     if any(checkpoint.get("truncated") for checkpoint in trace.checkpoints):
         return
     for model in trace.models:
         trained = _trained(trace, model)
-        kept = {name for write in trace.checkpoints for part in held(write, trained).values() for name in part}
+        made = {of_parts(name): name for name in trained}
+        kept = {
+            made.get(name, name)
+            for write in trace.checkpoints
+            for part in held(write, {*trained, *made}).values()
+            for name in part
+        }
         share = sum(trained[name] for name in kept) / max(1, sum(trained.values()))
         if kept and share < LEAST:
             text = "all checkpoints together hold only a small part of the parameters that were trained"
