@@ -227,9 +227,12 @@ def _against_dataset(trace: Trace | None) -> tuple[int, int]:
         first, *others = event["digests"]
         if all(reading == first for reading in others):
             alone.setdefault(event["loader"], {})[event["index"]] = first
+    # A data set may draw its samples anew for each pass: only the last is as it was read.
+    batches = trace.events("batch") if trace is not None else []
+    last = {batch["loader"]: batch["epoch"] for batch in batches}
     rows = wrong = 0
-    for batch in trace.events("batch") if trace is not None else ():
-        known = alone.get(batch["loader"], {})
+    for batch in batches:
+        known = alone.get(batch["loader"], {}) if batch["epoch"] == last[batch["loader"]] else {}
         for row, index in enumerate(batch["indices"] or []):
             if index in known:
                 verdict = _own_label(batch, row, known[index], list(known.values()))

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from pytest_brainbrr.checks.base import Check, Vacuous
-from pytest_brainbrr.checks.iterations import error
+from pytest_brainbrr.checks.iterations import Event, error
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -30,8 +30,9 @@ def graphs_end(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]
     if len(watched) < 3 and len(census) < 3:
         raise Vacuous(trace.lost("memory") or "memory was seen at fewer than three steps after the first")
     nodes = [event.get("graph_nodes") or 0 for event in borders if event["step"] in {2, 4, 6}]
-    # A history that grows by the same amount in every step, not one that is longer once (layers thawed, longer inputs).
-    longer = len(nodes) == 3 and nodes[2] >= 2 * nodes[0] > 0 and _equal_steps(nodes)
+    # A history that grows by the same amount in every step, not one that is longer once (longer inputs), nor one that
+    # leads to more parameters (layers thawed one after another).
+    longer = len(nodes) == 3 and nodes[2] >= 2 * nodes[0] > 0 and _equal_steps(nodes) and not _reaches_more(trace)
     sums = _sawtooth(trace)
     growing = len(watched) >= 3 and all(a < b for a, b in itertools.pairwise(watched))
     found = len(census) >= 3 and all(a < b for a, b in itertools.pairwise(census))
@@ -71,6 +72,17 @@ def _sawtooth(trace: Trace) -> list[int] | None:
     # The last step of the run may stand alone.
     whole = all(len(tooth) > 1 and tooth[0] == teeth[0][0] for tooth in teeth[:-1]) and teeth[-1][0] == teeth[0][0]
     return alive if piled and whole and len(rising) == 1 else None
+
+
+def _reaches_more(trace: Trace) -> bool:
+    """Return whether the backward of the sixth step reached parameters that those of the first two did not."""
+    touched = [{each for event in _backwards(trace, steps) for each in event["touched"]} for steps in ((0, 1), (4, 5))]
+    return bool(touched[1] - touched[0])
+
+
+def _backwards(trace: Trace, steps: tuple[int, ...]) -> list[Event]:
+    """Return the backward calls that came after so many steps."""
+    return [event for event in trace.events("backward") if event["step"] in steps]
 
 
 def _equal_steps(numbers: list[int]) -> bool:

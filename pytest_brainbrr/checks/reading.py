@@ -68,7 +68,12 @@ def judge_constant(traces: Mapping[str, Trace], target: Target) -> Iterable[Find
 def _energies(feed: Feed) -> list[float]:
     """Return the energy of each window of a call. A state, mask or second signal beside it may be zero on its own."""
     windows = [fact for fact in feed.inputs if _signal(fact) and fact.get("row_rms")]
-    wide = [fact for fact in windows if elements(fact) >= WINDOW * fact["shape"][0]]
+    # Rows of a table without a negative number count or mark something, and may have nothing to count: words of a text.
+    wide = [
+        fact
+        for fact in windows
+        if elements(fact) >= WINDOW * fact["shape"][0] and not (len(fact["shape"]) == 2 and fact["min"] == 0)
+    ]
     if not wide or (len(feed.inputs) > 1 and any(fact["constant"] and fact["min"] == 0 for fact in wide)):
         return []
     # A row that the loader delivered alive was blanked on purpose: masked, dropped, gated.

@@ -37,17 +37,23 @@ def _copies(trace: Trace) -> dict[str, list[dict[str, str | None]]]:
     return found
 
 
-def _evaluated(trace: Trace) -> list[tuple[str, dict[str, str | None]]]:
-    """Return the state of a root at every beginning of a validation by loader: model id and name -> digest."""
+def _evaluated(trace: Trace) -> list[dict[str, str | None]]:
+    """Return the state of a root, name -> digest, at every beginning of a validation by loader.
+
+    Left out are weights that a trained model has of its own steps: a teacher may be made of them later.
+    """
     found = []
+    trained = {trace.parameters[identity]["model"] for identity in trace.optimized if identity in trace.parameters}
     for call in held_out(trace):
         events = [
             event
             for event in trace.events("weights", model=call["model"])
             if event["n"] < call["n"] and event["when"] in {"eval_begin", "eval_end", "step", "first_forward"}
         ]
-        if events and not call["grad_enabled"]:
-            found.append((call["model"], _named(trace, call["model"], events[-1]["parameters"])))
+        own = [event["parameters"] for event in events if event["when"] == "step" and event["step"]]
+        reached = call["model"] in trained and own and own[-1] == events[-1]["parameters"]
+        if events and not call["grad_enabled"] and not reached:
+            found.append(_named(trace, call["model"], events[-1]["parameters"]))
     return found
 
 
@@ -58,7 +64,7 @@ def follow(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
     if not copies:
         raise Vacuous(trace.lost("copies") or "no copy of the model's weights was seen")
     borders = {event["step"] for event in trace.events("weights", when="step") if event["moved"]}
-    used = [state for _, state in _evaluated(trace) if state]
+    used = [state for state in _evaluated(trace) if state]
     judged = False
     for identity, states in copies.items():
         still = len(states) >= 3 and all(state == states[0] for state in states) and all(states[0].values())
