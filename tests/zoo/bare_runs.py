@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 
-from zoo.corpus import prepare
-
 
 @dataclass(frozen=True)
 class BareRun:
@@ -31,7 +29,8 @@ def run_bare(target, workdir, **facts):
     """Prepare and run a target in this process (a script: in one of its own); return what it printed."""
     workdir.mkdir(parents=True, exist_ok=True)
     run = BareRun(workdir, **facts)
-    (target.prepare or prepare)(run)
+    if target.prepare is not None:
+        target.prepare(run)
     printed = io.StringIO()
     if target.script:
         told = target.told(seed=run.seed, max_steps=run.max_steps, resume_from=run.resume_from)

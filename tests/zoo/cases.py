@@ -48,7 +48,7 @@ def make_target(name, trainer, facts, options):
     if trainer.partition(" ")[0].endswith(".py"):
         script, _, arguments = trainer.partition(" ")
         command = shlex.join([str(SCRIPTS / script), *shlex.split(arguments), *options.get("arguments", ())])
-        return Target(name, script=command, prepare=prepare, **facts)
+        return Target(name, script=command, **{"prepare": prepare, **facts})
     folder = str(Path(__file__).parent.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -1,0 +1,5 @@
+"""Networks as estimators."""
+
+from .net import NeuralNetClassifier
+
+__all__ = ["NeuralNetClassifier"]
