@@ -160,7 +160,7 @@ class Runs:
                     if variant in self.target.variants
                     else f"the target does not declare the data variant {variant!r}"
                 )
-                limited = {"limit": min(3, self.steps)} if variant == "canary" else {}
+                limited = {"limit": 2} if variant == "canary" else {}
                 self._plan(first, variant, reason, data=variant, **limited)
         if "touched" in plans:
             files = held_out(self.done["straight"].trace) if self.target.prepare is not None else []

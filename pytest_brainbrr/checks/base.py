@@ -27,7 +27,7 @@ PLANS: Mapping[str, str] = {
     "probe": "the same, then the model is called from outside: batch independence, look-ahead, evaluation twice, ...",
     "no_positives": "data without a single positive label",
     "non_finite": "data with NaN or infinity in the signal",
-    "canary": "recordings with a tone per channel and known bursts, three steps; where a check of the first run "
+    "canary": "recordings with a tone per channel and known bursts, two steps; where a check of the first run "
     "alone finds nothing, it is asked again about this one",
     "relabeled": "labels are changed where loaders hand them out, those of the first and third batch left alone",
     "padded": "labels are changed where the signal beside them is padding, two steps",

@@ -612,7 +612,8 @@ def scores_out_of_range():
     original = validation.SampleTally.scores
 
     def scores(self):
-        return tuple(replace(score, value=score.value * 150) for score in original(self))
+        # By the number of windows instead of that of their samples.
+        return tuple(replace(score, value=score.value * 15_360) for score in original(self))
 
     yield validation.SampleTally, "scores", scores
 
