@@ -386,7 +386,7 @@ VOCABULARY: dict[str, Kind] = {
             "argument": "number given to step (epoch or metric), or None",
             "inner": "True for a scheduler stepped by another one (SequentialLR, ChainedScheduler)",
             "by": "calling module",
-            "code_steps": "at init: whether code of the same module or folder, or of the script, steps a schedule",
+            "waits": "at init: whether the code steps it only where epochs or steps are compared",
         },
     ),
     # ------------------------------------------------------------------ state over time

@@ -118,18 +118,16 @@ def moves_on(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
         rates = {tuple(group.get("lr") for group in turn.step["groups"]) for turn in steps}
         if trace.events("scheduler", action="step", optimizer=schedule["optimizer"]):
             continue  # Another schedule of this optimizer has its turn first: a warm-up, averaging at the end.
+        if schedule.get("waits"):
+            continue  # Its turn comes after some epochs.
         if (by_step or by_epoch) and len(rates) == 1:
             judged = True
-            # Code that begins to step it some epochs later cannot be told from a condition gone wrong.
-            later = bool(schedule.get("code_steps"))
-            yield (warning if later else error)(
+            yield error(
                 "schedule-steps",
                 schedule["class"],
                 "a schedule was made and never stepped, not even at the end of an epoch: the learning rate stays "
                 "where it began",
-                cause="scheduler.step() stands in the code and was not reached"
-                if later
-                else "scheduler.step() is missing",
+                cause="scheduler.step() is missing",
                 hint="call scheduler.step() after each optimizer step, or after each epoch, as the schedule is counted",
                 steps=len(steps),
                 epochs=len(ended),

@@ -3,9 +3,11 @@
 Limits: rates set by hand in the trainer's loop leave no event; they are in the groups of every `step`.
 """
 
+import ast
 import functools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from torch.optim import lr_scheduler
 from pytest_brainbrr.observers.core import Here, Watch, caller
 from pytest_brainbrr.observers.optimizers import scalars, unwrapped
 
-STEPS = re.compile(
-    r"^[^#\n]*\b\w*(?:sch|warm|anneal|decay|lr)\w*(?:\[[^\]\n]*\]|\(\))*\.step\(", re.IGNORECASE | re.MULTILINE
-)
-"""A line of code that steps something named like a schedule."""
+SCHEDULE = re.compile(r"sch|warm|anneal|decay|lr", re.IGNORECASE)
+"""What a schedule is called in code."""
+COUNTED = re.compile(r"epoch|step|iter|warm|start", re.IGNORECASE)
+"""What is compared before a schedule has its turn."""
 MAX_FILES = 200
 
 
@@ -111,26 +113,74 @@ class Schedulers:
             argument=number if isinstance(number, int | float) else None,
             inner=inner,
             by=caller(),
-            code_steps=_code_steps(caller()) if action == "init" else None,
+            waits=_waits() if action == "init" else None,
         )
 
 
-def _code_steps(module: str) -> bool:
-    """Return whether the code that made a schedule, or lies beside it or beside the script, steps one somewhere."""
+def _waits() -> bool:
+    """Return whether a schedule is stepped only where epochs or steps are compared, so that its turn may come.
+
+    Looked at is the function that makes it, or else the code that lies beside it or beside the script.
+    """
+    module, frame = caller(), sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__") != module:
+        frame = frame.f_back
+    own = _of_function(_tree(frame.f_code.co_filename), frame.f_lineno)
+    if own is not None and (way := _way(own)) != "no":
+        return way == "later"
     known = (sys.modules.get(name) for name in (module, "__main__"))
     files = [file for file in (getattr(each, "__file__", None) for each in known) if file]
     folders = {str(Path(file).parent) for file in files if "site-packages" not in file}
     beside = (getattr(each, "__file__", None) for each in list(sys.modules.values()))
     files += [file for file in beside if file and str(Path(file).parent) in folders][:MAX_FILES]
-    return any(_mentions_step(file) for file in dict.fromkeys(files) if file.endswith(".py"))
+    ways = {_way_of_file(file) for file in dict.fromkeys(files) if file.endswith(".py")}
+    return "later" in ways and "yes" not in ways
 
 
 @functools.lru_cache(maxsize=2 * MAX_FILES)
-def _mentions_step(file: str) -> bool:
+def _way_of_file(file: str) -> str:
+    return _way(_tree(file))
+
+
+def _tree(file: str) -> ast.Module:
     try:
-        return STEPS.search(Path(file).read_text(encoding="utf-8", errors="replace")) is not None
-    except OSError:
-        return False
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+        return ast.parse(text) if ".step(" in text else ast.Module([], [])
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return ast.Module([], [])
+
+
+def _of_function(tree: ast.Module, line: int) -> ast.AST | None:
+    """Return the innermost function that a line stands in."""
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    ]
+    return max(around, key=lambda node: node.lineno, default=None)
+
+
+def _way(tree: ast.AST) -> str:
+    ways = set(_ways(tree, later=False))
+    return next((way for way in ("yes", "later") if way in ways), "no")
+
+
+def _ways(node: ast.AST, *, later: bool) -> Iterator[str]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "step":
+        owner = ast.unparse(node.func.value).rpartition(".")[2]
+        if SCHEDULE.search(owner):
+            yield "later" if later else "yes"
+    waits = isinstance(node, ast.If) and any(
+        isinstance(part, ast.Compare) and _counts(part) and COUNTED.search(ast.unparse(part))
+        for part in ast.walk(node.test)
+    )
+    for child in ast.iter_child_nodes(node):
+        yield from _ways(child, later=later or waits)
+
+
+def _counts(part: ast.Compare) -> bool:
+    """Return whether numbers are compared, not names: ``epoch >= 10``, but not ``mode == "step"``."""
+    return not any(isinstance(one, ast.Constant) and isinstance(one.value, str) for one in ast.walk(part))
 
 
 def _rates(scheduler: Any) -> list[float]:

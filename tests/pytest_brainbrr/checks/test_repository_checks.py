@@ -59,10 +59,10 @@ def test_graphs_of_layers_that_thaw_are_longer():
     assert only("graphs-end", longer([["p2"]] * 6)).where == "<losses>"
 
 
-def scheduled(*, code_steps, other=False):
+def scheduled(*, waits, other=False):
     story = training.Story()
     story.optimizer()
-    story.schedule("init", code_steps=code_steps)
+    story.schedule("init", waits=waits)
     if other:
         story.schedule("init", "StepLR", identity="s1")
     story.loader()
@@ -79,10 +79,10 @@ def scheduled(*, code_steps, other=False):
     return story
 
 
-def test_a_schedule_that_begins_after_some_epochs_only_warns():
-    assert only("schedule-steps", scheduled(code_steps=True)).severity == "warning"
-    assert only("schedule-steps", scheduled(code_steps=False)).severity == "error"
-    assert passed("schedule-steps", scheduled(code_steps=False, other=True))
+def test_a_schedule_that_begins_after_some_epochs_waits_for_its_turn():
+    assert "may be counted in epochs" in vacuous("schedule-steps", scheduled(waits=True))
+    assert only("schedule-steps", scheduled(waits=False)).severity == "error"
+    assert passed("schedule-steps", scheduled(waits=False, other=True))
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -139,6 +139,26 @@ def test_lists_read_by_a_new_loader_each_time_are_not_taken_for_one_another(tmp_
     assert len({event["id"] for event in trace.events("dataset")}) == 6
 
 
+def test_a_schedule_that_the_code_steps_some_epochs_later_waits(tmp_path: Path) -> None:
+    def made() -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.StepLR(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 1)
+
+    def later() -> None:
+        scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 1)
+        for epoch in range(3):
+            if epoch >= 10:
+                scheduler.step()
+
+    def in_a_branch(way: str = "batch") -> None:
+        scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 1)
+        if way == "step":
+            scheduler.step()
+
+    for function, waits in ((later, True), (in_a_branch, False), (made, False)):
+        _, trace = watched(function, tmp_path / function.__name__)
+        assert [event["waits"] for event in trace.events("scheduler", action="init")] == [waits]
+
+
 def test_checkpoints_show_keys_digests_and_atomicity(tmp_path: Path) -> None:
     def trainer() -> None:
         net = Net()
