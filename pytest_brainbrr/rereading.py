@@ -19,9 +19,12 @@ from torch.utils import data
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.tensors import facts, leaves
 from pytest_brainbrr.spec import Spec
+from pytest_brainbrr.turning import compare, informative, pairs
 
 SAMPLES, READINGS, SECONDS = 16, 3, 1.0
 MAX_ARRAYS, MAX_BYTES = 256, 64 << 20
+TURNED, OTHER_READINGS = 6, 5
+"""Samples that are read with other random numbers, and how often."""
 
 
 class Rereading:
@@ -54,6 +57,45 @@ class Rereading:
                 except Exception as error:  # noqa: BLE001 (a data set that cannot be read outside of its loop is a fact)
                     self.watch.not_observed("reread", f"{type(error).__name__}: {error}"[:200])
                     break
+        for identity, loader in kept.items():
+            if not isinstance(loader.dataset, data.IterableDataset):
+                self._turn(identity, loader.dataset, list(dict.fromkeys(delivered.get(identity, []))))
+
+    def _turn(self, identity: str, dataset: Any, indices: list[Any]) -> None:
+        """Read samples with other random numbers: what was turned around or cut, and the label with it?"""
+        ends, restore, seen = time.monotonic() + SECONDS, list(_generators(dataset)), 0
+        try:
+            for index in indices[:SAMPLES]:
+                first = dataset[index]
+                if seen >= TURNED or time.monotonic() > ends:
+                    break
+                if not any(informative(label) for *_, label in pairs(first)):
+                    continue
+                seen += 1
+                readings = [first]
+                for seed in range(OTHER_READINGS):
+                    torch.default_generator.manual_seed(seed)
+                    np.random.seed(seed)  # noqa: NPY002
+                    random.seed(seed)
+                    readings.append(dataset[index])
+                first_digests = _digests(first)
+                for (at, label_at), verdicts in compare(readings).items():
+                    self.watch.emit(
+                        "turned",
+                        dataset=self.watch.registry.get(dataset),
+                        loader=identity,
+                        index=index,
+                        signal=at,
+                        label=label_at,
+                        digest=first_digests.get(label_at),
+                        along=verdicts.count(False),
+                        apart=verdicts.count(True),
+                    )
+        except Exception as error:  # noqa: BLE001 (as above)
+            self.watch.not_observed("turned", f"{type(error).__name__}: {error}"[:200])
+        finally:
+            for put_back in restore:
+                put_back()
 
     def _read(self, identity: str, dataset: Any, index: Any) -> None:
         restore = list(_generators(dataset))
@@ -122,13 +164,21 @@ def _caller(function: Callable[[Any], object], value: Any) -> Callable[[], objec
     return lambda: function(value)
 
 
+def _parts(value: Any, deep: int = 2) -> Iterator[Any]:
+    """Yield a value, or what its lists and mappings hold, and theirs."""
+    if deep and isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _parts(part, deep - 1)
+    else:
+        yield value
+
+
 def _arrays(dataset: Any) -> Iterator[tuple[str, int]]:
     """Yield name and checksum of the arrays that a data set holds, also in its lists and mappings."""
     count = size = 0
     for owner in _owners(dataset):
         for name, value in list(getattr(owner, "__dict__", {}).items()):
-            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
-            for place, part in zip(range(MAX_ARRAYS), parts, strict=False):
+            for place, part in zip(range(MAX_ARRAYS), _parts(value), strict=False):
                 array = part.detach().numpy() if isinstance(part, Tensor) and part.device.type == "cpu" else part
                 if not isinstance(array, np.ndarray) or array.dtype == object:
                     continue

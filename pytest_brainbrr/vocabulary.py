@@ -503,6 +503,19 @@ VOCABULARY: dict[str, Kind] = {
             "loader": "l1",
         },
     ),
+    "turned": Kind(
+        "probe plan only: a sample with a label per place was read with other random numbers, and came turned around or cut elsewhere",
+        {
+            "dataset": "d1",
+            "loader": "l1",
+            "index": "int",
+            "signal": "place",
+            "label": "place",
+            "digest": "of the label as first read",
+            "along": "readings in which the label went along with its signal",
+            "apart": "readings in which it did not",
+        },
+    ),
     "worker": Kind(
         "a loader worker process began (in the worker's own record)",
         {

@@ -201,9 +201,30 @@ def judge_order(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     if wrong:
         text = "a batch pairs samples with the labels of other samples of the data set"
         found.append(_order_finding("batch", text, {"rows": wrong, "compared": rows}))
-    if not judged and not rows:
+    turned = traces["probe"].events("turned", after=True) if "probe" in traces else []
+    lost = _turned_apart(turned)
+    if lost:
+        text = "a sample that is read again comes turned or cut elsewhere, and its label does not, or the reverse"
+        cause = "augmentation flips or crops the signal and the label apart"
+        evidence = {"samples": len(lost), "readings": sum(event["apart"] for event in lost)}
+        hint = "flip and crop the signal and its labels by one and the same draw"
+        found.append(Finding("labels-in-order", "augmentation", "error", text, evidence, cause, hint))
+    if not judged and not rows and not turned:
         raise Vacuous("no label could be followed from the data set to the batch or from the batch to the loss")
     return found
+
+
+def _turned_apart(turned: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the samples whose label never goes along with its signal, of a label that is not the same everywhere."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for event in turned:
+        groups.setdefault((event["loader"], event["signal"], event["label"]), []).append(event)
+    for group in groups.values():
+        lost = [event for event in group if event["apart"]]
+        digests = {event["digest"] for event in lost}
+        if len(lost) > 1 and len(digests) > 1 and not any(event["along"] for event in group):
+            return lost
+    return []
 
 
 def _order_finding(where: str, text: str, evidence: dict[str, Any]) -> Finding:
@@ -312,10 +333,18 @@ CHECKS: tuple[Check, ...] = (
         "labels",
         judge_order,
         wants=("probe",),
-        proves="From batch to loss, and from data set to batch, labels are in the order of their samples.",
-        faults=("labels rolled in the collate function", "labels shuffled alone", "labels sorted alone"),
+        proves="From batch to loss, and from data set to batch, labels are in the order of their samples. Where a "
+        "sample with a label per place is read again and comes turned around or cut elsewhere, its label does so, too.",
+        faults=(
+            "labels rolled in the collate function",
+            "labels shuffled alone",
+            "labels sorted alone",
+            "signal flipped without its labels",
+            "signal and labels cropped at different places",
+        ),
         limits=(
-            "Needs samples that reach the model as they were delivered; several losses per call are mixing on purpose."
+            "Needs samples that reach the model as they were delivered; several losses per call are mixing on purpose. "
+            "Flips and crops are told along one axis, where readings are alike but for scale, offset and some noise."
         ),
     ),
     Check(

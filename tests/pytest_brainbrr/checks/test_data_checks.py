@@ -692,3 +692,23 @@ def test_calls_that_help_with_each_step_are_no_validation(again, scored, count):
         story.train([2 * place, 2 * place + 1], place)
     story.forward(None, training=False, grad=False, x=fact("0", [("held out", row) for row in range(5)]))
     assert len(validation_feeds(story.trace())) == count + 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [
+        ([(0, 3, "a"), (0, 1, "b")], 1),
+        ([(0, 3, "a"), (1, 0, "b"), (0, 2, "c")], 0),
+        ([(0, 3, "a"), (0, 3, "a")], 0),
+        ([(0, 3, "a")], 0),
+        ([(3, 0, "a"), (2, 0, "b")], 0),
+    ],
+    ids=["flipped alone", "now and then", "the same for all samples", "one sample", "along"],
+)
+def test_signals_that_are_flipped_without_their_labels(rows, count):
+    probe = healthy()
+    for number, (along, apart, known) in enumerate(rows):
+        facts = {"dataset": "d1", "loader": "l1", "index": number, "signal": "0", "label": "1", "digest": known}
+        probe.add("turned", **facts, along=along, apart=apart)
+    found = judge("labels-in-order", healthy(), probe=probe)
+    assert [finding.where for finding in found] == ["augmentation"] * count
