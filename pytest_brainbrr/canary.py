@@ -63,11 +63,11 @@ class Recording:
 
 
 FILES = (
-    Recording(0, "train", "canaryaa", 512, True, 80, (35.0, 45.0)),
+    Recording(0, "train", "canaryaa", 512, True, 75, (35.0, 45.0)),
     Recording(1, "train", "canaryaa", 400, False, 50, None),
     Recording(2, "train", "canaryab", 256, True, 45, (10.0, 16.0)),
     Recording(3, "train", "canaryab", 250, False, 50, (25.0, 31.0)),
-    Recording(4, "dev", "canaryba", 250, True, 110, (40.0, 56.0)),
+    Recording(4, "dev", "canaryba", 250, True, 60, (40.0, 56.0)),
 )
 """Patients of several recordings, windows with and without seizure, recordings shorter than a window, rare seizures."""
 
