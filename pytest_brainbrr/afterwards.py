@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pytest_brainbrr.configurations import kind_of, plain_values
@@ -161,10 +162,14 @@ def _files(work: Path, logs: set[str]) -> Iterator[dict[str, Any]]:
 
 
 def _configurations(written: list[str], work: Path) -> Iterator[dict[str, Any]]:
-    """Yield what stands in the configuration files that the trainer itself read before its first step."""
+    """Yield what stands in the configuration files that the trainer itself read before its first step.
+
+    What several files of one folder tell is left out: they are choices, and nobody says which of them is in force.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for line in written:
         if line.startswith('{"kind":"step"'):
-            return
+            break
         if not line.startswith('{"kind":"file_open"'):
             continue
         event = json.loads(line)
@@ -172,9 +177,12 @@ def _configurations(written: list[str], work: Path) -> Iterator[dict[str, Any]]:
         if event["mode"] != "read" or not event.get("own") or path.suffix not in CONFIGURATION or not path.is_file():
             continue
         tree = _parsed(path) if path.stat().st_size <= MAX_BYTES else None
-        values = plain_values(tree) if isinstance(tree, dict) else {}
-        if any(kind_of(key.rpartition(".")[2])[0] for key in values):
-            yield {"kind": "configuration", "source": "file", "name": event["path"], "values": values, "undeclared": []}
+        found[event["path"]] = plain_values(tree) if isinstance(tree, dict) else {}
+    told = Counter((PurePath(name).parent, key) for name, values in found.items() for key in values)
+    for name, values in found.items():
+        sole = {key: value for key, value in values.items() if told[PurePath(name).parent, key] == 1}
+        if any(kind_of(key.rpartition(".")[2])[0] for key in sole):
+            yield {"kind": "configuration", "source": "file", "name": name, "values": sole, "undeclared": []}
 
 
 def _parsed(path: Path) -> Any:

@@ -311,7 +311,8 @@ class Runs:
                 pickle=str(self._pickle) if self._pickle is not None else None,
                 script=None,
                 max_steps=self.steps,
-                limit=self.steps if self._stopped_outside else self.steps + 1,
+                # Those who are told may round up to whole epochs.
+                limit=self.steps if self._stopped_outside else self.steps + 2,
                 environment=self._script.environment if self._script is not None else {},
                 causal=self.target.causal,
                 sys_path=[self._seen_from(home / "work", path or str(Path.cwd())) for path in sys.path],

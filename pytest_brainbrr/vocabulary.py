@@ -207,7 +207,7 @@ VOCABULARY: dict[str, Kind] = {
             "seconds": "duration",
             "raised": "exception class or None",
             "scores": "without gradients: list of output, at (tensor of the batch delivered last), kind (numbers or classes), n, and sums over the batch: "
-            "hits, hits_half (with the threshold 0.5 in place of 0), absolute, squared (differences), outside (values beyond 0 to 1)",
+            "hits, confusion (hits, false alarms and misses of class 1), both also as _half (with the threshold 0.5 in place of 0), absolute, squared (differences), outside (values beyond 0 to 1)",
             "inner": "list per inner module called: path, class, calls, training, inputs and outputs (lists of [shape, dtype, device]), finite, "
             "min, max, mean (of the first output, the mean of at most 65536 of its elements; None unless `inner_numbers`), dead ([first, following, of]: the one stretch of a layer's inputs, made by other layers, that is zero throughout; "
             "from 8 and a quarter of them; None unless `inner_numbers`), grad_fn. None when the same as in the last call of this model with the same modes",
@@ -226,6 +226,7 @@ VOCABULARY: dict[str, Kind] = {
             "rows": "per row, whether any gradient is other than zero; None above 256 rows",
             "live": "the places along axis 1 with such a gradient, a table in hexadecimal digits, or None",
             "live_last": "of three dimensions, the places along axis 2, or None",
+            "pull": "for each tensor of the batch that could be the label: at, and how many gradients pull the output towards it and push it away",
         },
     ),
     "loss": Kind(

@@ -16,6 +16,7 @@ from pytest_brainbrr.checks.iterations import (
     value_of,
     warning,
 )
+from pytest_brainbrr.checks.pull import pushed_away
 from pytest_brainbrr.results import Finding
 from pytest_brainbrr.targets import Target
 from pytest_brainbrr.trace import Trace
@@ -276,9 +277,11 @@ def direction(traces: Mapping[str, Trace], target: Target) -> Iterator[Finding]:
             hint="subtract the gradient",
         )
         return
-    if not any(value for values in signs.values() for value in values) and not any(
-        fact["descent"] for own in found.values() for turn in own for fact in turn.step["parameters"]
-    ):
+    signed = any(value for values in signs.values() for value in values)
+    away = None if signed else pushed_away(trace)
+    yield from away or ()
+    moved = any(fact["descent"] for own in found.values() for turn in own for fact in turn.step["parameters"])
+    if not signed and away is None and not moved:
         raise Vacuous("neither the gradient at a known loss nor the direction of an update was seen")
 
 
@@ -325,9 +328,10 @@ CHECKS: tuple[Check, ...] = (
         "loss",
         direction,
         proves="The root is a sum of known losses with the sign that the optimizer lowers; first updates go against "
-        "their gradients.",
-        faults=("a flipped sign", "maximize=True", "an update with the wrong sign"),
-        limits="Losses written by hand have no known direction; adversarial pairs of optimizers are left alone.",
+        "their gradients; outputs are not all pushed away from the labels of their batch.",
+        faults=("a flipped sign", "a forgotten minus", "maximize=True", "an update with the wrong sign"),
+        limits="Losses written by hand are judged, and only warn, where labels are 0 and 1 of the output's shape, or "
+        "numbers of classes; adversarial pairs of optimizers are left alone.",
     ),
     Check(
         "loss-shapes",

@@ -240,15 +240,26 @@ def updates_survive(traces: Mapping[str, Trace], target: Target) -> Iterator[Fin
             parameters=len(lost),
             of=judged,
         )
-    elif share and sum(value < 0.05 for value in share) > len(share) / 2:
+    elif share and (
+        sum(value < 0.05 for value in share) > len(share) / 2 or _mostly_rounded(list(lost.values()), share)
+    ):
         yield warning(
             "updates-survive",
             "<half precision weights>",
-            "nearly all elements of half-precision weights stay the same in every step: updates are rounded away",
+            "most elements of half-precision weights stay the same in every step: updates are rounded away",
             cause="weights kept in half precision without float32 masters, with a small learning rate",
             hint="keep weights in float32 and use autocast",
             median_share_changed=sorted(share)[len(share) // 2],
         )
+
+
+def _mostly_rounded(lost: list[str], share: list[float]) -> bool:
+    """Return whether a quarter of the tensors in half precision never changed, and most elements of the others neither.
+
+    Weights near 1, such as gains of normalization, are the first whose updates are rounded away.
+    """
+    resting = sum(dtype in HALVES for dtype in lost)
+    return 4 * resting >= resting + len(share) and sum(value < 0.5 for value in share) > len(share) / 2
 
 
 def _clip_before_unscale(trace: Trace, turn: Turn) -> bool:

@@ -29,6 +29,14 @@ WINDOW = 32
 """Fewer numbers than this may all be zero in a healthy sample: coordinates, states, a truth table."""
 LATER = re.compile(r"(^|[^a-z])(test|tst|hold[-_]?out|unlabell?ed)([^a-z]|$)", re.IGNORECASE)
 """Names of files that training has no business with."""
+FRAMEWORKS = frozenset(
+    {
+        "accelerate", "datasets", "huggingface_hub", "joblib", "lightning", "lightning_fabric", "matplotlib", "mne",
+        "numba", "pandas", "pytorch_lightning", "scipy", "sklearn", "torchmetrics", "torchvision", "transformers",
+        "wandb",
+    }
+)  # fmt: skip
+"""Packages whose own variables say nothing of the trainer's data."""
 SUBSET_SWITCH = re.compile(r"LIMIT|SUBSET|DEBUG|FAST|SMOKE|MAX_FILES|N_FILES", re.IGNORECASE)
 
 
@@ -200,7 +208,7 @@ def judge_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
     opened = trace.events("file_open", mode="read", role=None, after=True)
     if first is None or not opened:
         raise Vacuous("no file below the workdir was seen being read")
-    if any(SUBSET_SWITCH.search(event["name"]) and event["set"] for event in trace.events("environment_read")):
+    if any(_limits(event) for event in trace.events("environment_read")):
         raise Vacuous("an environment variable limits what is read")
     early = {_posix(event) for event in opened if event["n"] < first["n"]}
     late = {str(PurePosixPath(_posix(event)).parent) for event in opened if event["n"] >= first["n"]}
@@ -236,6 +244,12 @@ def judge_files(traces: Mapping[str, Trace], target: Target) -> Iterable[Finding
             "read every recording, and log how many of how many were used",
         )
     ]
+
+
+def _limits(event: Mapping[str, Any]) -> bool:
+    """Return whether a variable that is set, and that no framework asked for, is called like a limit of the data."""
+    asked_by = str(event["by"]).partition(".")[0]
+    return bool(event["set"] and SUBSET_SWITCH.search(event["name"])) and asked_by not in FRAMEWORKS
 
 
 def _made(trace: Trace) -> set[str]:

@@ -14,7 +14,13 @@ from pytest_brainbrr.trace import Trace
 
 ACCURACY = re.compile(r"(^|[/_.\-])acc(uracy)?([/_.\-](epoch|mean))?$", re.IGNORECASE)
 ERROR = re.compile(r"(^|[/_.\-])(mae|mse)([/_.\-](epoch|mean))?$", re.IGNORECASE)
-OTHER = re.compile(r"train|balanced|top|best|ema", re.IGNORECASE)
+RATIOS = {
+    "f1": re.compile(r"(^|[/_.\-])f1([_.\-]?score)?$", re.IGNORECASE),
+    "precision": re.compile(r"(^|[/_.\-])(precision|ppv)$", re.IGNORECASE),
+    "recall": re.compile(r"(^|[/_.\-])(recall|sensitivity|tpr)$", re.IGNORECASE),
+}
+"""Scores of the positive class."""
+OTHER = re.compile(r"train|balanced|top|best|ema|macro|micro|weighted|average|event", re.IGNORECASE)
 CLOSE = 2e-4
 
 Batch = Mapping[str, Any]
@@ -32,10 +38,22 @@ class Mistake:
 
 
 def _ratio(batches: Sequence[Batch], name: str) -> float | None:
+    kind, _, half = name.partition("_")
+    if kind in RATIOS:
+        return _of_confusion(batches, kind, f"confusion_{half}" if half else "confusion")
     count = sum(int(batch["n"]) for batch in batches)
     if not count or any(batch.get(name) is None for batch in batches):
         return None
     return float(sum(float(batch[name]) for batch in batches) / count)
+
+
+def _of_confusion(batches: Sequence[Batch], kind: str, name: str) -> float | None:
+    """Return a score of the positive class from hits, false alarms and misses; 0 where nothing is to divide by."""
+    if any(batch.get(name) is None for batch in batches):
+        return None
+    hits, false, missed = (sum(int(batch[name][place]) for batch in batches) for place in range(3))
+    of = {"f1": hits + (false + missed) / 2, "precision": hits + false, "recall": hits + missed}[kind]
+    return float(hits / of) if of else 0.0
 
 
 def _whole(name: str) -> Way:
@@ -75,16 +93,15 @@ def judge_scores(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
     logits = any("with_logits" in loss["function"] and loss["input_from"] is not None for loss in trace.events("loss"))
     judged = False
     for name, values in sorted(_series(trace, stretches).items()):
-        kind = "hits" if ACCURACY.search(name) else ("error" if ERROR.search(name) else None)
+        kind = _kind(name)
         if kind is None or OTHER.search(name) or len(values) != len(groups) or len(set(values)) < 2:
             continue
-        kinds = ["hits"] if kind == "hits" else (["squared"] if "mse" in name.lower() else ["absolute"])
         for rounds in _readings(trace, groups, values):
-            verdict = _judge(rounds, values, kinds[0], logits=logits)
+            verdict = _judge(rounds, values, kind, logits=logits)
             judged = judged or verdict is not None
             if isinstance(verdict, Mistake):
-                where = "accuracy" if kind == "hits" else "error"
-                right = [_ratio(batches, kinds[0]) for batches in rounds]
+                where = {"hits": "accuracy", "absolute": "error", "squared": "error"}.get(kind, kind)
+                right = [_ratio(batches, kind) for batches in rounds]
                 evidence = {
                     "number": name,
                     "logged": [round(value, 6) for value in values],
@@ -96,6 +113,15 @@ def judge_scores(traces: Mapping[str, Trace], target: Target) -> Iterable[Findin
                 return
     if not judged:
         raise Vacuous("no accuracy or error was logged per validation beside outputs and labels of one shape")
+
+
+def _kind(name: str) -> str | None:
+    """Return which sums a logged number is made of."""
+    if ACCURACY.search(name):
+        return "hits"
+    if ERROR.search(name):
+        return "squared" if "mse" in name.lower() else "absolute"
+    return next((kind for kind, pattern in RATIOS.items() if pattern.search(name)), None)
 
 
 def _readings(
@@ -121,25 +147,27 @@ def _judge(
         return None
     accepted: list[Way] = [_whole(name)]
     wrong = list(_mistakes(name))
-    if name == "hits":
-        binary = all(batch.get("hits_half") is not None for batches in rounds for batch in batches)
+    if name == "hits" or name in RATIOS:
+        half = f"{name}_half"
+        binary = all(_ratio(batches, half) is not None for batches in rounds)
         if binary and not logits and not any(batch["outside"] for batches in rounds for batch in batches):
-            accepted.append(_whole("hits_half"))
+            accepted.append(_whole(half))
         elif binary:
             wrong.append(
                 Mistake(
-                    _whole("hits_half"),
+                    _whole(half),
                     "compares logits with one half",
                     "the threshold 0.5 is for probabilities: sigmoid is missing before it",
                 )
             )
-        if binary:
+        if binary and name == "hits":
             wrong.append(
                 Mistake(_inverted, "counts the misses", "the comparison with the threshold is the wrong way round")
             )
-    if any(_explains(way, rounds, values, scaled=name != "hits") for way in accepted):
+    scaled = name in {"absolute", "squared"}
+    if any(_explains(way, rounds, values, scaled=scaled) for way in accepted):
         return True
-    return next((one for one in wrong if _explains(one.way, rounds, values, scaled=name != "hits")), False)
+    return next((one for one in wrong if _explains(one.way, rounds, values, scaled=scaled)), False)
 
 
 def _explains(way: Way, rounds: list[list[dict[str, Any]]], values: Sequence[float], *, scaled: bool) -> bool:
@@ -217,8 +245,8 @@ CHECKS: tuple[Check, ...] = (
         "metrics",
         judge_scores,
         proves=(
-            "A logged accuracy, mean absolute or mean squared error is not that of the last or first batch only, of "
-            "earlier validations too, of misses, or of logits compared with one half."
+            "A logged accuracy, F1, precision, recall, mean absolute or mean squared error is not that of the last or "
+            "first batch only, of earlier validations too, of misses, or of logits compared with one half."
         ),
         faults=(
             "metric of the last batch",
@@ -228,7 +256,8 @@ CHECKS: tuple[Check, ...] = (
         ),
         limits=(
             "A warning. Two validations of two batches, outputs and labels of one shape (or classes and their numbers) "
-            "without a mask, and a number called accuracy, mae or mse in a log. What fits neither is left alone."
+            "without a mask, and a number called accuracy, f1, precision, recall, mae or mse in a log. What fits "
+            "neither is left alone."
         ),
     ),
 )

@@ -229,6 +229,7 @@ class Modules:
         if tensor.grad_fn is None:
             return
         reached, place = self.reached, tensor.output_nr
+        labels = self.watch.shared.get("last_labels") or {}
 
         def arrived(grads: Any) -> None:
             reached.add(number)
@@ -241,7 +242,8 @@ class Modules:
             if not self.watch.busy and self.watch.active:
                 with self.watch.observing("modules"):
                     found = places.of_gradient(gradient)
-                    self.watch.emit("output_grad", call=number, at=at, shape=list(shape), **found)
+                    pull = places.pulled(gradient, labels)
+                    self.watch.emit("output_grad", call=number, at=at, shape=list(shape), pull=pull, **found)
 
         node: Any = tensor.grad_fn
         node.metadata[OUTPUT] = number

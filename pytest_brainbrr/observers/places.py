@@ -56,6 +56,39 @@ def of_gradient(gradient: Tensor) -> dict[str, Any]:
     return found
 
 
+def pulled(gradient: Tensor, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return which way gradients move an output, for each tensor of the batch that could be its label.
+
+    ``away`` counts those that lower it where the label is 1 or raise it where it is 0, ``towards`` the reverse.
+    """
+    if not gradient.is_floating_point() or not 0 < gradient.numel() <= MOST or not gradient.dim():
+        return []
+    value = gradient.detach().double().cpu().numpy()
+    found = []
+    for at, label in labels.items():
+        up = _raised_by(value, label)
+        if up is not None:
+            flat = value.reshape(up.shape)
+            towards, away = int(((flat < 0) == up)[flat != 0].sum()), int(((flat > 0) == up)[flat != 0].sum())
+            found.append({"at": at, "towards": towards, "away": away})
+    return found[:8]
+
+
+def _raised_by(value: Any, label: Any) -> Any:
+    """Return where a label of both kinds asks for a higher output, or None where it is no such label."""
+    if label.size == value.size and label.shape[:1] == value.shape[:1]:
+        flags = bool(np.isin(label, (0.0, 1.0)).all()) and 0 < label.sum() < label.size
+        return label.reshape(value.shape) > 0 if flags and _squeezed(label.shape) == _squeezed(value.shape) else None
+    classes = label.ndim == 1 and value.ndim == 2 and len(label) == len(value)
+    if classes and (label == np.floor(label)).all() and 0 <= label.min() < label.max() < value.shape[1]:
+        return np.arange(value.shape[1]) == label[:, None]
+    return None
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length > 1)
+
+
 def small_copies(parts: Iterable[tuple[str, Tensor]]) -> dict[str, Any]:
     """Return copies, as arrays, of the small real tensors of a batch, to score what the model makes of it."""
     found = {}
@@ -77,15 +110,24 @@ def scored(output: Tensor, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
             if kind == "classes":
                 real = label >= 0
                 fact["n"], fact["hits"] = int(real.sum()), int((guess == label)[real].sum())
+                if np.isin(label, (0.0, 1.0)).all() and (guess <= 1).all():
+                    fact["confusion"] = _confusion(guess == 1, label == 1)
             else:
                 gap = guess - label
                 fact["absolute"], fact["squared"] = float(np.abs(gap).sum()), float((gap**2).sum())
                 if np.isin(label, (0.0, 1.0)).all():
                     fact["hits"] = int(((guess > 0) == (label > 0)).sum())
                     fact["hits_half"] = int(((guess > 0.5) == (label > 0)).sum())
+                    fact["confusion"] = _confusion(guess > 0, label > 0)
+                    fact["confusion_half"] = _confusion(guess > 0.5, label > 0)
                     fact["outside"] = bool((guess < 0).any() or (guess > 1).any())
             found.append(fact)
     return found[:8]
+
+
+def _confusion(guess: Any, label: Any) -> list[int]:
+    """Return hits, false alarms and misses of the positive class."""
+    return [int((guess & label).sum()), int((guess & ~label).sum()), int((~guess & label).sum())]
 
 
 def _guesses(value: Any, label: Any) -> Iterable[tuple[Any, str]]:

@@ -194,6 +194,12 @@ def test_files_left_unread_warn():
     (finding,) = judge("files-read", story)
     assert finding.severity == "warning"
     assert finding.evidence == {"unread": 3, "files": 5}
+    switch = {"name": "BLAS_DEBUG_CPU_TYPE", "set": True, "at_import": False}
+    story.add("environment_read", by="accelerate.utils.environment", **switch)
+    assert len(judge("files-read", story)) == 1
+    story.add("environment_read", by="my_trainer.data", **switch)
+    with pytest.raises(Vacuous):
+        judge("files-read", story)
 
 
 def test_files_read_lazily_are_not_judged():

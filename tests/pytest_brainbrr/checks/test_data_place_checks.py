@@ -131,7 +131,7 @@ HITS = [[(4, 3), (4, 1), (2, 2)], [(4, 4), (4, 2), (2, 0)]]
 """Samples and hits of the batches of two validations: 0.6 and 0.6; the second is changed below."""
 
 
-def validated(logged, hits=HITS, **changes):
+def validated(logged, hits=HITS, name="val_accuracy", **changes):
     story = Story()
     story.dataset()
     story.dataset("d2")
@@ -144,9 +144,16 @@ def validated(logged, hits=HITS, **changes):
         for place, (n, right) in enumerate(batches):
             story.validate([place], place, epoch=f"l2-i{turn}")
             call = next(event for event in reversed(story.events) if event["kind"] == "forward")
-            score = {"output": "", "at": "1", "kind": "classes", "n": n, "hits": right}
+            score = {
+                "output": "",
+                "at": "1",
+                "kind": "classes",
+                "n": n,
+                "hits": right,
+                "confusion": [right, n - right, 1],
+            }
             call["scores"] = [score | changes]
-    rows = [{"val_accuracy": value} for value in logged]
+    rows = [{name: value} for value in logged]
     story.add("metrics_file", path="metrics.csv", rows=rows)
     return story
 
@@ -166,6 +173,25 @@ def test_other_numbers_are_left_alone():
 @pytest.mark.parametrize("logged", [[1.0, 0.5], [0.75, 1.0], [0.6, 0.75]], ids=["last", "first", "never-reset"])
 def test_accuracy_of_other_batches_warns(logged):
     assert judge("scores-of-outputs", validated(logged, DIFFERENT)) == [("accuracy", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("name", "logged", "found"),
+    [
+        ("val_f1", [12 / 19, 9 / 11], None),
+        ("val_recall", [6 / 9, 9 / 12], None),
+        ("val/precision", [1.0, 0.5], "precision"),
+        ("val_macro_f1", [1.0, 0.5], None),
+    ],
+)
+def test_scores_of_the_positive_class(name, logged, found):
+    """Of all outputs; of the last batch; of both classes, which are left alone."""
+    expected = [(found, "warning")] if found else []
+    if name == "val_macro_f1":
+        with pytest.raises(Vacuous):
+            judge("scores-of-outputs", validated(logged, DIFFERENT, name))
+    else:
+        assert judge("scores-of-outputs", validated(logged, DIFFERENT, name)) == expected
 
 
 def test_misses_warn():

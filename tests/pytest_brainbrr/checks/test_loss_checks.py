@@ -259,3 +259,28 @@ def test_a_table_of_losses_that_nobody_divides(each, root, found):
         if event["kind"] == "backward":
             event["root"]["mean"] = root
     assert [finding.severity for finding in outcome("loss-summed", story).findings] == found
+
+
+def pulling(*pulls, steps=3, **call):
+    """A loss written by hand: no loss call, and at each output the gradients beside tensors of the batch."""
+    story = Story()
+    story.optimizer()
+    for _ in range(steps):
+        made = story.forward(**call)
+        story.add("output_grad", call=made, at="", shape=[8], pull=[dict(pull) for pull in pulls])
+        story.backward([made])
+        story.stepped()
+    story.ended()
+    return story
+
+
+def test_outputs_pushed_away_from_their_labels():
+    away, towards, mixed = (
+        {"at": at, "towards": one, "away": other} for at, one, other in (("y", 0, 8), ("y", 8, 0), ("mask", 3, 5))
+    )
+    assert only("loss-direction", pulling(away)).severity == "warning"
+    assert only("loss-direction", pulling(away, mixed)).evidence == {"gradients": 24}
+    assert passed("loss-direction", pulling(towards))
+    assert passed("loss-direction", pulling(mixed))
+    assert passed("loss-direction", pulling({**away, "at": "other"}, towards))
+    assert passed("loss-direction", pulling(away, steps=1))

@@ -1,6 +1,7 @@
 """Mixed precision."""
 
-from training_traces import Story, only, passed, trained, vacuous
+import pytest
+from training_traces import Story, only, outcome, passed, trained, vacuous
 
 
 def scaled(*, scale=256.0, through=True, update=True, unscale=True, clip=None, autocast=None, steps=3, enabled=True):
@@ -104,6 +105,15 @@ def test_a_bias_that_never_moves_means_nothing():
 def test_few_elements_of_half_precision_weights_change():
     each = {key: {"changed": 0.01, "dtype": "bfloat16"} for key in ("p0", "p1")}
     assert only("updates-survive", trained(3, each=each)).severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("moving", "dtype", "count"), [(0.2, "bfloat16", 1), (0.8, "bfloat16", 0), (0.2, "float32", 0)]
+)
+def test_gains_in_half_precision_whose_updates_are_all_rounded_away(moving, dtype, count):
+    each = {"p0": {"changed": moving, "dtype": dtype}, "p1": {"moved": False, "changed": 0.0, "dtype": dtype}}
+    found = outcome("updates-survive", trained(3, each=each)).findings
+    assert [(one.where, one.severity) for one in found] == [("<half precision weights>", "warning")] * count
 
 
 def under_autocast(*kinds):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from watching_help import watched
 
-from pytest_brainbrr.afterwards import add_parent_events
+from pytest_brainbrr.afterwards import _configurations, add_parent_events
 from pytest_brainbrr.trace import Trace
 
 DEFAULTS = {"lr": 0.5, "batch_size": 3}
@@ -120,3 +120,23 @@ def test_files_read_before_the_first_step(name: str, text: str, values: object, 
     add_parent_events(tmp_path, {"code": 0, "how": "ended"})
     found = Trace.read(tmp_path / "trace").events("configuration")
     assert [event["values"] for event in found] == ([values] if values is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a.yaml"], {"train.batch_size": 2, "lr": 0.1}),
+        (["a.yaml", "b.yaml"], {"lr": 0.1}),  # which of the two is in force, nobody says
+        (["a.yaml", "more/b.yaml"], {"train.batch_size": 2, "lr": 0.1}),
+    ],
+)
+def test_what_several_files_of_a_folder_tell_is_a_choice(names, told, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("train: {batch_size: 2}\n" + ("lr: 0.1\n" if name == "a.yaml" else ""))
+    lines = [
+        '{"kind":"file_open"' + json.dumps({"path": name, "mode": "read", "own": True}).replace("{", ",", 1)
+        for name in names
+    ]
+    found = {event["name"]: event["values"] for event in _configurations(lines, tmp_path)}
+    assert found["a.yaml"] == told

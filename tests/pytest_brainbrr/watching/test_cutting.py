@@ -33,15 +33,17 @@ def test_what_follows_a_long_pass_is_seen_in_the_cut_run(tmp_path: Path) -> None
     straight, cut = runs.traces["straight"], runs.traces["cut"]
     assert straight.checkpoints == []
     assert stopped_early(straight)
-    assert [event["final"] for event in cut.checkpoints] == ["0.pt", "1.pt"]
+    assert [event["final"] for event in cut.checkpoints] == ["0.pt", "1.pt", "2.pt"]
     assert [(event["batches"], event["step"]) for event in cut.events("epoch", action="cut")] == [
         (2, 2),
         (OTHERS, 2),
         (2, 4),
         (OTHERS, 4),
+        (2, 6),
+        (OTHERS, 6),
     ]
     lines = cut.exit["last_lines"]
-    assert [line.split()[:2] for line in lines] == [["0", "2"], ["1", "2"]]  # the loader says how short it is
+    assert [line.split()[:2] for line in lines] == [["0", "2"], ["1", "2"], ["2", "2"]]  # the loader says how short it is
 
 
 def test_a_run_that_came_to_the_end_of_a_pass_is_not_cut(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_the_limit_lets_what_follows_the_last_step_happen(tmp_path: Path) -> Non
     runs = Runs(smoke.Target("t", train=trainers.endless), tmp_path, 5)
     runs.make({"straight"})
     trace = runs.traces["straight"]
-    # A callable is told max_steps; the limit, one step later, is for those that do not listen.
-    assert (trace.exit["how"], trace.exit["steps"]) == ("stopped", 6)
+    # A callable is told max_steps; the limit, two steps later, is for those that do not listen.
+    assert (trace.exit["how"], trace.exit["steps"]) == ("stopped", 7)
     assert [event["final"] for event in trace.checkpoints] == ["3.pt", "6.pt"]
     assert len(trace.eval_calls) == 2
 
@@ -170,7 +170,7 @@ def test_a_script_runs_as_main_with_its_own_arguments(tmp_path: Path, monkeypatc
 def test_ranks_write_their_own_record_and_stop_by_themselves(start: str, tmp_path: Path) -> None:
     trace = straight(partial(trainers.in_two_ranks, start=start), tmp_path)
     assert trace.exit["how"] in {"returned", "stopped"}, trace.exit["last_lines"]
-    assert trace.exit["steps"] == 5
+    assert trace.exit["steps"] == 6
     assert {event["rank"] for event in trace.events("distributed", role=None, action="init")} == {0, 1}
     assert [event["rank"] for event in trace.events("distributed", action="init")] == [0]
     weights = [
@@ -178,7 +178,7 @@ def test_ranks_write_their_own_record_and_stop_by_themselves(start: str, tmp_pat
         for role in ("main", "rank")
     ]
     assert weights[0] == weights[1]
-    assert len(weights[0]) == 5
+    assert len(weights[0]) == 6
 
 
 def test_a_watched_and_an_unwatched_run_leave_the_same_files(tmp_path: Path) -> None:
