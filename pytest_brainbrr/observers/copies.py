@@ -5,7 +5,6 @@ for among Python's objects at the borders of the first three steps. Limits: a co
 other shapes, is not found.
 """
 
-import gc
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pytest_brainbrr.observers.census import living
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.models import Models
 from pytest_brainbrr.observers.tensors import digest, plain, sampled
@@ -97,9 +97,9 @@ class Copies:
         total = {identity: len(dict(root.state_dict(keep_vars=True))) for identity, _, root in self.models.roots()}
         for identity, named in roots:
             sizes.setdefault(total.get(identity, 0), (identity, named))
-        for thing in gc.get_objects():
+        for thing in living({dict, list}) or ():
             kind = type(thing)
-            if (kind is not dict and kind is not list) or len(thing) not in sizes:
+            if len(thing) not in sizes:
                 continue
             identity, named = sizes[len(thing)]
             if kind is dict:

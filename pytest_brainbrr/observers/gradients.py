@@ -134,8 +134,8 @@ def _stored(tensor: Tensor) -> Tensor:
 def counts(tensors: Iterable[Tensor]) -> tuple[dict[str, int], list[int]]:
     """Return how many gradients are none, zero and nonzero, and the places of the nonzero ones."""
     every = list(tensors)
-    having = [(place, tensor.grad) for place, tensor in enumerate(every) if tensor.grad is not None]
-    sizes = norms([gradient for _, gradient in having if gradient is not None])
+    having = [(place, gradient) for place, tensor in enumerate(every) if (gradient := tensor.grad) is not None]
+    sizes = norms([gradient for _, gradient in having])
     nonzero = [place for (place, _), size in zip(having, sizes, strict=True) if size != 0.0]
     return {"none": len(every) - len(having), "zero": len(having) - len(nonzero), "nonzero": len(nonzero)}, nonzero
 
@@ -219,6 +219,7 @@ class Gradients:
         for tensor in roots:
             self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
         mark(self.watch, roots)
+        self.models.trains_here()
         pairs = list(self.models.trainable())
         self._hook(pairs)
         before, nonzero = counts(parameter for _, parameter in pairs)
@@ -296,9 +297,15 @@ class Gradients:
 
     def _end(self, event: dict[str, Any], seconds: float, raised: str | None) -> None:
         touched = list(self._touched)
-        tensors = {identity: tensor for identity, tensor in self.watch.registry.alive("p") if identity in self._touched}
-        having = [identity for identity in touched if identity in tensors and tensors[identity].grad is not None]
-        gradients = [tensors[identity].grad for identity in having]
+        elsewhere = self.models.elsewhere()
+        tensors = {
+            identity: tensor
+            for identity, tensor in self.watch.registry.alive("p")
+            if identity in self._touched and id(tensor) not in elsewhere
+        }
+        kept = {identity: tensors[identity].grad for identity in touched if identity in tensors}
+        having = [identity for identity, gradient in kept.items() if gradient is not None]
+        gradients = [kept[identity] for identity in having]
         sizes = norms([gradient for gradient in gradients if gradient is not None])
         bad = [
             identity

@@ -3,7 +3,6 @@
 Limits: `graphs` counts watched tensors only (outputs, losses, roots); the census finds all, where it is taken.
 """
 
-import gc
 import time
 import weakref
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_brainbrr.observers.census import living
 from pytest_brainbrr.observers.core import Watch
 from pytest_brainbrr.observers.models import Models
 
@@ -73,11 +73,12 @@ class Memory:
             now = time.perf_counter()
             affordable = self._census_seconds < SHARE * (now - self._last)
             self._last = now
-            tensors, size, held, nodes = (None, None, None, None)
+            found: tuple[Any, ...] = (None, None, None, None)
             if watch.borders in ALWAYS or affordable:
                 began = time.perf_counter()
-                tensors, size, held, nodes = _census()
+                found = _census()
                 self._census_seconds = time.perf_counter() - began
+            tensors, size, held, nodes = found
             cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
             watch.emit(
                 "memory",
@@ -111,24 +112,22 @@ def _resident() -> float | None:
         return None
 
 
-def _census() -> tuple[int, float, int, int]:
+def _census() -> tuple[int, float, int, int] | tuple[None, None, None, None]:
     """Count live tensors, their megabytes (a storage once), those that hold a graph, and the nodes of these graphs."""
-    count, storages = 0, {}
+    tensors, storages = living({Tensor, torch.nn.Parameter}), {}
+    if tensors is None:
+        return None, None, None, None
     ends: list[Any] = []
-    for thing in gc.get_objects():
-        # isinstance would ask proxies for their class, and so run code of the trainer.
-        kind = type(thing)
-        if kind is Tensor or kind is torch.nn.Parameter:
-            count += 1
-            if thing.grad_fn is not None:
-                ends.append(thing.grad_fn)
-            if thing.layout is torch.strided and not thing.is_meta:
-                storage = thing.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
+    for tensor in tensors:
+        if tensor.grad_fn is not None:
+            ends.append(tensor.grad_fn)
+        if tensor.layout is torch.strided and not tensor.is_meta:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
     held, seen = len(ends), set(ends)
     while ends and len(seen) < MAX_NODES:
         for following, _ in ends.pop().next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 ends.append(following)
-    return count, sum(storages.values()) / 2**20, held, len(seen)
+    return len(tensors), sum(storages.values()) / 2**20, held, len(seen)

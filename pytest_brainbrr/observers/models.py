@@ -6,6 +6,7 @@ Limits: owners are known from torch's registration hooks, so a module that was d
 parent again is its own root. Weights changed between two borders show at the next one only.
 """
 
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -57,6 +58,10 @@ class Models:
         self._signatures: dict[str, int] = {}
         self.digests: dict[str, str | None] = {}
         self._why: dict[str, str] = {}
+        self._callers: dict[str, set[int]] = {}
+        """Root -> threads that called it with gradients on."""
+        self._trainers: set[int] = set()
+        """Threads that ran a backward."""
         self._buffer_ids: dict[tuple[str, str], str] = {}
         self._nonfinite: set[str] = set()
         self._seen_backwards = 0
@@ -126,6 +131,7 @@ class Models:
         root = self.root_of(module)
         identity = self.watch.registry.get(root)
         if identity in self._roots:
+            self._note_caller(identity, why)
             return identity
         if next(root.parameters(), None) is None and next(root.buffers(), None) is None:
             return None
@@ -134,6 +140,7 @@ class Models:
         self._labels[name] = self._labels.get(name, 0) + 1
         self._label_of[identity] = name if self._labels[name] == 1 else f"{name}-{self._labels[name]}"
         self._roots[identity], self._why[identity] = weakref.ref(root), why
+        self._note_caller(identity, why)
         self.refresh(identity, root)
         return identity
 
@@ -158,9 +165,33 @@ class Models:
         identity = self.watch.registry.get(tensor)
         return self.owned[identity][1] if identity in self.owned else None
 
+    def _note_caller(self, identity: str, why: str) -> None:
+        if why == "called" and torch.is_grad_enabled():
+            self._callers.setdefault(identity, set()).add(threading.get_ident())
+
+    def trains_here(self) -> None:
+        """Note that this thread runs backwards of its own."""
+        self._trainers.add(threading.get_ident())
+
+    def elsewhere(self) -> set[int]:
+        """Return the ``id`` of every parameter that only other threads train.
+
+        Their backwards may write a gradient at the very moment in which it is looked at here: that ends the process.
+        """
+        others = self._trainers - {threading.get_ident()}
+        if not others:
+            return set()
+        theirs: set[int] = set()
+        mine: set[int] = set()
+        for identity, _, root in self.roots():
+            callers = self._callers.get(identity, set())
+            only = bool(callers & others) and threading.get_ident() not in callers
+            (theirs if only else mine).update(id(parameter) for parameter in root.parameters())
+        return theirs - mine
+
     def trainable(self) -> Iterator[tuple[str, Tensor]]:
         """Yield id and tensor of every known parameter that requires a gradient: of roots, then of optimizers."""
-        seen = set()
+        seen = self.elsewhere()
         for _, _, root in self.roots():
             for parameter in root.parameters():
                 if parameter.requires_grad and id(parameter) not in seen and not is_lazy(parameter):
