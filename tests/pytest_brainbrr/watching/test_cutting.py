@@ -43,7 +43,8 @@ def test_what_follows_a_long_pass_is_seen_in_the_cut_run(tmp_path: Path) -> None
         (OTHERS, 6),
     ]
     lines = cut.exit["last_lines"]
-    assert [line.split()[:2] for line in lines] == [["0", "2"], ["1", "2"], ["2", "2"]]  # the loader says how short it is
+    # The loader says how short it is.
+    assert [line.split()[:2] for line in lines] == [["0", "2"], ["1", "2"], ["2", "2"]]
 
 
 def test_a_run_that_came_to_the_end_of_a_pass_is_not_cut(tmp_path: Path) -> None:
