@@ -185,7 +185,10 @@ class Gradients:
         def make(original: Any) -> Any:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 watch = observer.watch
-                if watch.busy or not watch.active or observer.in_backward or torch.compiler.is_compiling():
+                if torch.compiler.is_compiling():
+                    return original(*args, **kwargs)
+                observer.models.trains_here()
+                if watch.busy or not watch.active or observer.in_backward:
                     return original(*args, **kwargs)
                 if name == "backward" and not watch.shared.get("in_step"):
                     watch.boundary()
@@ -219,7 +222,6 @@ class Gradients:
         for tensor in roots:
             self.watch.shared.setdefault("graphs", []).append(weakref.ref(tensor))
         mark(self.watch, roots)
-        self.models.trains_here()
         pairs = list(self.models.trainable())
         self._hook(pairs)
         before, nonzero = counts(parameter for _, parameter in pairs)

@@ -274,3 +274,34 @@ def test_a_trainer_that_closes_all_files_goes_on_and_keeps_its_own(tmp_path: Pat
     os.close(number)  # still open: it is the trainer's
     assert own.read_text() == "mine"
     assert len(Trace.read(tmp_path / "trace").steps) == 4
+
+
+def test_gradients_that_only_another_thread_writes_are_left_alone(tmp_path: Path) -> None:
+    """Looked at while that thread's backward writes them, they end the process."""
+    from pytest_brainbrr.observers import install
+    from pytest_brainbrr.observers.models import Models
+
+    watch = install(tmp_path / "trace", tmp_path)
+    try:
+        models = Models(watch)
+        nets = [nn.Linear(2, 1) for _ in range(2)]
+        shared = nn.Linear(2, 1)
+
+        def train(net: nn.Module) -> None:
+            models.know(net, "called")
+            models.know(shared, "called")
+            models.trains_here()
+
+        train(nets[0])
+        assert models.elsewhere() == set()
+        held = threading.Event()
+        other = threading.Thread(target=lambda: (train(nets[1]), held.wait()), daemon=True)
+        other.start()
+        while len(models.elsewhere()) < 2:
+            pass
+        assert models.elsewhere() == {id(parameter) for parameter in nets[1].parameters()}
+        assert not {id(tensor) for _, tensor in models.trainable()} & models.elsewhere()
+        held.set()
+        other.join()
+    finally:
+        watch.close()
