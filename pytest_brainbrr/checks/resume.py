@@ -260,6 +260,12 @@ def _averages(straight: Trace, resumed: Trace, begun: int) -> Iterator[Finding]:
         if one and len(one) == len(other) and _digests(one) != _digests(other):
             yield _averages_finding()
             return
+        if len(one) < len(other):
+            # What was loaded may still be there beside the average: those that move with the model are compared.
+            wanted, given = (_digests(copy for copy in side if copy["decay"] is not None) for side in (one, other))
+            if wanted and given and all(copy not in _digests(other) for copy in wanted):
+                yield _averages_finding()
+                return
 
 
 def _averages_finding() -> Finding:

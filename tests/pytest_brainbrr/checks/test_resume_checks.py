@@ -154,6 +154,24 @@ def resuming(reads="last.pt"):
     return story
 
 
+def averaging(name, *, loaded=False):
+    story = Story()
+    for _ in range(2):
+        story.optimize()
+        facts = {"of": "m1", "form": "dict", "equal": 0, "in_optimizer": False, "updates": None}
+        story.add("copy", id="c0", parameters={"a": f"{name}-{story.step}"}, decay=0.9, **facts)
+        if loaded:
+            story.add("copy", id="c1", parameters={"a": "as it was loaded"}, decay=None, **facts)
+    return story.trace()
+
+
+@pytest.mark.parametrize(
+    ("name", "loaded", "count"), [("same", True, 0), ("anew", True, 1), ("same", False, 0), ("anew", False, 1)]
+)
+def test_an_average_is_compared_beside_what_was_loaded(name, loaded, count):
+    assert len(list(resume._averages(averaging("same"), averaging(name, loaded=loaded), 0))) == count
+
+
 @pytest.mark.parametrize(
     ("overwrote", "scalars", "count"),
     [(True, {"optimizer/param_groups/0/lr": 0.1}, 1), (False, {"optimizer/param_groups/0/lr": 0.1}, 0), (True, {}, 0)],
