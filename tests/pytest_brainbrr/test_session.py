@@ -25,6 +25,9 @@ def outcome(target, check):
     error = Finding(check, "net.0.weight", "error", "no gradient", {{"steps": 6}}, "detached", "attach it")
     if check == {FAILING!r} and target == "sick":
         return Outcome(check, "failed", findings=(error,))
+    if target == "idle":
+        idle = check not in ("run-finishes", "errors-surface")
+        return Outcome(check, "vacuous", "nothing of torch") if idle else Outcome(check, "passed")
     if check == {WARNING!r}:
         return Outcome(check, "warned", findings=(Finding(check, "loss", "warning", "odd"),))
     if check == {VACUOUS!r}:
@@ -316,6 +319,14 @@ def test_a_session_in_which_nothing_was_seen_is_not_green(project: pytest.Pytest
     result = project.runpytest_subprocess("--smoke", f"smoke::well::{VACUOUS}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*no clean bill*"])
+
+
+def test_a_program_that_trains_nothing_is_not_green(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST + "def pytest_brainbrr_targets(): return [Target('idle', train=train)]")
+    result = pytester.runpytest_subprocess("--smoke")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*no clean bill*"])
+    assert pytester.runpytest_subprocess("--smoke", "-k", "run-finishes").ret == 0
 
 
 def test_an_empty_directory_gets_the_encoders(pytester: pytest.Pytester) -> None:
