@@ -10,8 +10,9 @@ RESUMABLE = [case for case in HEALTHY if case.facts.get("resumable")]
 CHECKPOINTED = [case for case in RESUMABLE if case.name != "base-script"]
 SLOW = frozenset({"ours-tcn-with-seizures", "ours-unet-accumulating", "ours-tcn-of-short-epochs", "base-ours-unet"})
 SLOW |= {case.name for case in HEALTHY if case.trainer.startswith("repositories/")}  # scripts of some seconds each
-OF_THE_FOLDER = ("metrics_bytes",)
-"""What a checkpoint says of the folder it lies in: the length of a log, which begins anew in another one."""
+OF_THE_FOLDER = ("metrics_bytes", ".best_model_score", ".current_score", ".kth_value")
+"""What a checkpoint says of the folder it lies in: the length of a log, and Lightning's best score, begin anew in
+another one."""
 
 
 def by_name(cases):

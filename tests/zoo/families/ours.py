@@ -60,7 +60,7 @@ ROWS = [
     ("batch-mixed", "tcn", "wiring batch", "the batch's mean is subtracted", "windows of a batch influence each other", "batch-independent"),
     ("dropout-always-on", "unet", "modes", "dropout without training=", "evaluation is random", "evaluation-repeats"),
     ("never-in-training-mode", "tcn", "modes", "train() leaves evaluation mode on", "trains in evaluation mode", "training-mode"),
-    ("reverse-not-flipped-back", "tcn", "wiring", "the reversed half stays reversed", "its features are on other samples", "time-kept"),
+    ("reverse-not-flipped-back", "tcn", "wiring", "the reversed half stays reversed", "its features are on other samples", "input-matters"),
     # loss
     ("loss-sign-flipped", "tcn", "loss", "the loss is negated", "steps climb the loss", "loss-direction"),
     ("loss-of-zeros", "unet", "loss labels", "the loss is given a constant for its target", "labels do not reach the loss", "labels-reach-loss"),
