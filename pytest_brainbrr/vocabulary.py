@@ -429,6 +429,7 @@ VOCABULARY: dict[str, Kind] = {
             "base": "id of the dataset below Subset wrappers",
             "subset": "the Subset's indices into base if at most 20000, else None",
             "iterable": "bool",
+            "files": "path of the file of each sample, where the data set holds a list of as many, up to 4000; else None",
         },
     ),
     "loader": Kind(

@@ -7,6 +7,7 @@ main process, so they are exact for workers too; iterable datasets have none.
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,7 @@ KINDS = (
     (data.SequentialSampler, "sequential"),
 )
 MAX_INDICES = 20_000
+MAX_FILES = 4000
 LOOKED_AT = 4
 KEPT_BATCHES = 4
 TOLD_BATCHES = 16
@@ -133,6 +135,7 @@ class Loaders:
             base=self.dataset(base) if base is not dataset else identity,
             subset=indices if indices is not None and len(indices) <= MAX_INDICES else None,
             iterable=isinstance(dataset, data.IterableDataset),
+            files=_files(dataset) if base is dataset else None,
         )
         return identity
 
@@ -155,6 +158,7 @@ class Loaders:
             base=identity,
             subset=None,
             iterable=False,
+            files=None,
         )
         return identity
 
@@ -349,6 +353,20 @@ def _length(thing: Any) -> int | None:
         if noted is not MISSING:
             # A loader that was asked for the length of a stream warns when the stream turns out to be longer.
             thing._IterableDataset_len_called = noted
+
+
+def _files(dataset: Any) -> list[str] | None:
+    """Return the file of each sample, where a data set holds a list of as many paths, alone or first in tuples."""
+    length = _length(dataset)
+    if length is None or not 1 < length <= MAX_FILES:
+        return None
+    for value in list(getattr(dataset, "__dict__", {}).values()):
+        if not isinstance(value, list | tuple) or len(value) != length:
+            continue
+        firsts = [one[0] if isinstance(one, tuple | list) and one else one for one in value]
+        if all(isinstance(one, str | Path) and Path(one).suffix for one in firsts):
+            return [str(one) for one in firsts]
+    return None
 
 
 def _kind(sampler: Any) -> str:

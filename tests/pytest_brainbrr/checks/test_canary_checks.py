@@ -8,7 +8,8 @@ import torch
 from data_traces import Story, fact
 
 from pytest_brainbrr.canary import CHANNELS, FILES, LOUD, Canary, tone_hz
-from pytest_brainbrr.checks import canary, split
+from pytest_brainbrr.checks import canary
+from pytest_brainbrr.checks import patients as names
 from pytest_brainbrr.checks.base import Check, Vacuous
 from pytest_brainbrr.targets import Target
 
@@ -138,7 +139,7 @@ def test_padding_is_told_from_quiet_signal():
 
 
 def patients(sides):
-    check = next(check for check in split.CHECKS if check.id == "split-patients")
+    check = next(check for check in names.CHECKS if check.id == "split-patients")
     trace = windows([(recording, minute(recording, robust)) for recording in FILES], sides=sides)
     return [finding.where for finding in check.judge({"canary": trace, "straight": Story().trace()}, TARGET)]
 

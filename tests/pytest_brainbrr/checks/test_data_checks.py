@@ -5,12 +5,12 @@ import contextlib
 import pytest
 from data_traces import Story, digest, fact, healthy, label
 
-from pytest_brainbrr.checks import augmentation, labels, leaks, loaders, reading, split, validation
+from pytest_brainbrr.checks import augmentation, labels, leaks, loaders, patients, reading, split, validation
 from pytest_brainbrr.checks.base import Vacuous
 from pytest_brainbrr.checks.feeds import validation_feeds
 from pytest_brainbrr.targets import Target
 
-ROOMS = (augmentation, labels, leaks, loaders, reading, split, validation)
+ROOMS = (augmentation, labels, leaks, loaders, patients, reading, split, validation)
 CHECKS = {check.id: check for room in ROOMS for check in room.CHECKS}
 TARGET = Target("any", train=print)
 
@@ -718,3 +718,45 @@ def test_signals_that_are_flipped_without_their_labels(rows, count):
         probe.add("turned", **facts, along=along, apart=apart)
     found = judge("labels-in-order", healthy(), probe=probe)
     assert [finding.where for finding in found] == ["augmentation"] * count
+
+
+def held(training, held_out):
+    """Data sets with a file per sample; the samples that the run reached do not show what the files do."""
+    story = healthy()
+    for event in story.events:
+        if event["kind"] == "dataset":
+            event["files"] = {"d1": training, "d2": held_out}[event["id"]]
+    return story
+
+
+NIGHTS = [f"data/sleeper{sleeper:02d}-night{night}.json" for sleeper in range(4) for night in range(3)]
+
+
+def test_files_that_data_sets_of_both_sides_hold():
+    (finding,) = judge("split-disjoint", held(NIGHTS[:8], NIGHTS[6:]))
+    assert (finding.where, finding.severity) == ("files of the data sets", "error")
+    assert list(judge("split-disjoint", held(NIGHTS[:8], NIGHTS[8:]))) == []
+    assert list(judge("split-disjoint", held(NIGHTS, None))) == []
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "count"),
+    [
+        (NIGHTS[::2], NIGHTS[1::2], 1),
+        (NIGHTS[:9], NIGHTS[9:], 0),
+        ([name for name in NIGHTS if "night2" not in name], [name for name in NIGHTS if "night2" in name], 0),
+    ],
+    ids=["by file", "by sleeper", "by night"],
+)
+def test_patients_that_the_names_of_held_files_tell(training, held_out, count):
+    try:
+        found = judge("split-patients", held(training, held_out))
+    except Vacuous:
+        found = []
+    assert wheres(found) == [("patients of the data sets' files", "warning")] * count
+
+
+@pytest.mark.parametrize("names", [[f"p{n}_a.npy" for n in range(12)], [f"{n:04d}.npy" for n in range(12)]])
+def test_names_that_tell_no_patient(names):
+    with pytest.raises(Vacuous):
+        judge("split-patients", held(names[:8], names[8:]))
