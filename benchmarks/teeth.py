@@ -191,8 +191,11 @@ def main():
     todo = [case for case in cases if case.name not in records]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ThreadPoolExecutor(options.jobs) as pool:
-        os.chdir(folder)  # scripts see the files of the folder they start in: let that be an empty one
-        for record in pool.map(lambda case: smoke(case, folder, options.steps, checks), todo):
+        empty, work = Path(folder, "empty"), Path(folder, "work")
+        empty.mkdir()
+        work.mkdir()
+        os.chdir(empty)  # scripts see the files of the folder they start in: let that be one without other runs
+        for record in pool.map(lambda case: smoke(case, work, options.steps, checks), todo):
             records[record["name"]] = record
             seen = ", ".join(dict.fromkeys(f["check"] for f in record["findings"])) or "-"
             print(f"[{len(records)}/{len(cases)}] {record['name']}: {seen}", file=sys.stderr, flush=True)
